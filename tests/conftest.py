@@ -1,0 +1,31 @@
+"""Shared fixtures: the program with a data directory of its own, images, and a clean machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from support import aci, driver, machine
+
+
+@pytest.fixture
+def rkt(tmp_path: os.PathLike[str]) -> Iterator[driver.Rkt]:
+    """bin/rkt with its own data and configuration directories, emptied at the end."""
+    program = driver.Rkt(os.fspath(tmp_path))
+    yield program
+    program.clean()
+
+
+@pytest.fixture
+def clean_machine() -> Iterator[None]:
+    """Fails a test that leaves a mount, cgroup, namespace, link, rule or lease behind."""
+    before = machine.Snapshot()
+    yield
+    assert before.difference(machine.Snapshot()) == {}
+
+
+@pytest.fixture(scope="session")
+def box(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of an unsigned busybox image called example.com/box, version 1."""
+    return aci.busybox(os.fspath(tmp_path_factory.mktemp("images") / "box.aci"))

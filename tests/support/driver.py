@@ -1,0 +1,124 @@
+"""Runs the real program as a user would: bin/rkt with its own data directory and configuration."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from typing import Any
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+RKT = os.environ.get("RKT_UNDER_TEST", os.path.join(ROOT, "bin", "rkt"))
+STAGE1 = os.path.join(ROOT, "build", "stage1")
+
+
+class Result:
+    """What a command left behind: its status and what it printed."""
+
+    __slots__ = ("argv", "code", "err", "out")
+
+    def __init__(self, argv: list[str], code: int, out: str, err: str) -> None:
+        self.argv, self.code, self.out, self.err = argv, code, out, err
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    def __repr__(self) -> str:
+        return f"$ {' '.join(self.argv)}\n-- exit {self.code}\n-- out\n{self.out}\n-- err\n{self.err}"
+
+
+class Rkt:
+    """One data directory and one configuration; call it with the words of a command line."""
+
+    def __init__(self, directory: str) -> None:
+        self.base = directory
+        self.dir = os.path.join(directory, "data")
+        self.config = os.path.join(directory, "config")
+        self.system = os.path.join(directory, "system")
+        for path in (self.config, self.system):
+            os.makedirs(path, exist_ok=True)
+        self.environment = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root",
+            "LANG": "C.UTF-8",
+        }
+
+    def argv(self, *words: str) -> list[str]:
+        return [
+            RKT,
+            f"--dir={self.dir}",
+            f"--local-config={self.config}",
+            f"--system-config={self.system}",
+            *words,
+        ]
+
+    def __call__(self, *words: str, timeout: float = 60, input: str | None = None, **options: Any) -> Result:
+        argv = self.argv(*words)
+        environment = {**self.environment, **options.pop("env", {})}
+        done = subprocess.run(
+            argv,
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=timeout,
+            env=environment,
+            check=False,
+            **options,
+        )
+        return Result(argv, done.returncode, done.stdout, done.stderr)
+
+    def ok(self, *words: str, **options: Any) -> Result:
+        """The same, where anything but success is a failed test."""
+        result = self(*words, **options)
+        assert result.code == 0, result
+        return result
+
+    def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
+        """Leave the command running; the caller ends it with ``end``."""
+        options.setdefault("stdin", subprocess.DEVNULL)
+        environment = {**self.environment, **options.pop("env", {})}
+        return subprocess.Popen(
+            self.argv(*words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            **options,
+        )
+
+    def wait_for(self, uuid: str, state: str, seconds: float = 30) -> None:
+        """Poll until the pod is in the state; a test fails when that takes too long."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            result = self("status", uuid)
+            if f"state={state}\n" in result.out:
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"pod {uuid} is not {state} after {seconds} s: {result!r}")
+
+    def clean(self) -> None:
+        """Everything this data directory holds ends and goes: for the end of a test."""
+        listed = self("list", "--full", "--no-legend")
+        for line in listed.lines:
+            uuid, *cells = line.split("\t")
+            if uuid and "running" in cells:
+                self("stop", "--force", uuid)
+                self("status", "--wait=10s", uuid)
+        self("gc", "--grace-period=0s", "--expire-prepared=0s")
+        self("gc", "--grace-period=0s", "--expire-prepared=0s")
+
+
+def end(process: subprocess.Popen[str], seconds: float = 20) -> Result:
+    """SIGTERM, then SIGKILL after ``seconds``; returns what it printed."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+    return Result([str(word) for word in process.args], process.returncode, out, err)  # type: ignore[union-attr]
