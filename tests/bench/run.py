@@ -1,0 +1,320 @@
+#!/usr/bin/python3
+"""Measures rkt beside what users would pick instead, in one run on one machine; ratios first.
+
+    make bench                    everything, written to bench/RESULTS.md
+    tests/bench/run.py -n 30      number of interleaved rounds (default 15)
+
+Contenders of one table take turns, so that a busy moment hits all of them alike; the figure is the median.
+Every contender starts the same root file system (Debian's static busybox).  What is not timed: importing
+images, removing what a run leaves (``rkt gc``, ``podman rm``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests"))
+
+from support import aci  # noqa: E402
+
+RKT = os.path.join(ROOT, "bin", "rkt")
+STAGE1 = os.path.join(ROOT, "build", "stage1")
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+}
+
+
+class Contender:
+    """One command line of a table; ``after`` runs untimed when its round is over."""
+
+    __slots__ = ("after", "argv", "name", "times")
+
+    def __init__(self, name: str, argv: list[str], after: Callable[[], None] | None = None) -> None:
+        self.name, self.argv, self.after = name, argv, after
+        self.times: list[float] = []
+
+    def once(self, *, keep: bool) -> None:
+        start = time.perf_counter()
+        done = subprocess.run(
+            self.argv, stdin=subprocess.DEVNULL, capture_output=True, env=ENVIRONMENT, check=False
+        )
+        elapsed = time.perf_counter() - start
+        if done.returncode != 0:
+            raise SystemExit(f"{' '.join(self.argv)}\nexit {done.returncode}\n{done.stderr.decode()}")
+        if keep:
+            self.times.append(elapsed * 1000)
+        if self.after is not None:
+            self.after()
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.times)
+
+
+def measure(contenders: list[Contender], rounds: int) -> None:
+    """Warm every contender up once, then let them take turns."""
+    for contender in contenders:
+        contender.once(keep=False)
+    for _ in range(rounds):
+        for contender in contenders:
+            contender.once(keep=True)
+
+
+def quiet(*argv: str) -> None:
+    subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, env=ENVIRONMENT, check=True)
+
+
+class Bench:
+    """The images and directories all tables share."""
+
+    def __init__(self, base: str, rounds: int) -> None:
+        self.base, self.rounds = base, rounds
+        self.data = os.path.join(base, "data")
+        self.rkt = [RKT, f"--dir={self.data}", f"--local-config={base}/config", "--insecure-options=image"]
+        self.rootfs = os.path.join(base, "rootfs")
+        self.lines: list[str] = []
+        image = aci.busybox(os.path.join(base, "box.aci"), app=aci.app("/bin/true"))
+        self.key = subprocess.run(
+            [*self.rkt, "fetch", image], capture_output=True, text=True, env=ENVIRONMENT, check=True
+        ).stdout.strip()
+        quiet(*self.rkt, "image", "extract", "--rootfs-only", self.key, self.rootfs)
+
+    def collect(self) -> None:
+        quiet(*self.rkt, "gc", "--grace-period=0s")
+
+    def table(self, title: str, contenders: list[Contender], against: str) -> None:
+        measure(contenders, self.rounds)
+        base = next(c.median for c in contenders if c.name == against)
+        self.lines += [
+            f"## {title}",
+            "",
+            f"| | ratio to {against} | median ms | min ms |",
+            "|---|---|---|---|",
+        ]
+        for c in contenders:
+            self.lines.append(f"| {c.name} | {c.median / base:.2f} | {c.median:.1f} | {min(c.times):.1f} |")
+        self.lines.append("")
+        print("\n".join(self.lines[-len(contenders) - 5 :]), flush=True)
+
+
+def start_up(bench: Bench) -> None:
+    """The commands over the bare interpreter; ``run`` up to the point where stage1 is exec'd."""
+    stub = aci.build(
+        os.path.join(bench.base, "stage1-stub.aci"),
+        aci.manifest(
+            "example.com/stage1-stub",
+            app=None,
+            annotations=[
+                {"name": "coreos.com/rkt/stage1/run", "value": "/true"},
+                {"name": "coreos.com/rkt/stage1/enter", "value": "/true"},
+                {"name": "coreos.com/rkt/stage1/gc", "value": "/true"},
+                {"name": "coreos.com/rkt/stage1/interface-version", "value": "6"},
+            ],
+        ),
+        [
+            aci.directory("rkt"),
+            aci.directory("rkt/status"),
+            aci.directory("opt"),
+            aci.directory("opt/stage2"),
+            aci.directory("etc"),
+            aci.Entry("true", open(aci.BUSYBOX, "rb").read(), mode=0o755),
+        ],
+    )
+    stub_key = subprocess.run(
+        [*bench.rkt, "fetch", "--full", stub], capture_output=True, text=True, env=ENVIRONMENT, check=True
+    ).stdout.strip()
+    bare = "python3 -IS -c pass"
+    bench.table(
+        "Start-up",
+        [
+            Contender(bare, ["/usr/bin/python3", "-IS", "-c", "pass"]),
+            Contender("rkt version", [RKT, "version"]),
+            Contender("rkt list (no pods)", [*bench.rkt, "list"]),
+            Contender(
+                "rkt run, until stage1 is exec'd",
+                [*bench.rkt, "run", f"--stage1-hash={stub_key}", "--net=none", bench.key],
+                bench.collect,
+            ),
+        ],
+        bare,
+    )
+
+
+def run_true(bench: Bench) -> None:
+    """``/bin/true`` from the same root file system, without a network."""
+    contenders = [
+        Contender(
+            "rkt run (systemd)",
+            [*bench.rkt, "run", "--net=none", f"--stage1-path={STAGE1}/stage1-host.aci", bench.key],
+            bench.collect,
+        ),
+        Contender(
+            "rkt run (fly)",
+            [*bench.rkt, "run", "--net=none", f"--stage1-path={STAGE1}/stage1-fly.aci", bench.key],
+            bench.collect,
+        ),
+        podman(bench),
+        crun(bench),
+        Contender(
+            "systemd-nspawn",
+            [
+                "systemd-nspawn",
+                "-q",
+                "--register=no",
+                "--keep-unit",
+                "--private-network",
+                "-D",
+                bench.rootfs,
+                "/bin/true",
+            ],
+        ),
+        Contender(
+            "bwrap",
+            [
+                "bwrap",
+                "--bind",
+                bench.rootfs,
+                "/",
+                "--proc",
+                "/proc",
+                "--dev",
+                "/dev",
+                "--unshare-all",
+                "/bin/true",
+            ],
+        ),
+    ]
+    bench.table("run of /bin/true, no network", contenders, "podman run")
+    rows = {c.name: c.median for c in contenders}
+    bench.lines += [f"rkt run (fly) / crun run: {rows['rkt run (fly)'] / rows['crun run']:.1f}", ""]
+    print(bench.lines[-2])
+
+
+def podman(bench: Bench) -> Contender:
+    command = [
+        "podman",
+        f"--root={bench.base}/podman",
+        f"--runroot={bench.base}/podman-run",
+        "--cgroup-manager=cgroupfs",
+    ]
+    quiet("tar", "-C", bench.rootfs, "-cf", f"{bench.base}/rootfs.tar", ".")
+    quiet(*command, "import", f"{bench.base}/rootfs.tar", "localhost/box")
+    files = min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    return Contender(
+        "podman run",
+        # podman's default limits may lie above what this user is allowed to set
+        [
+            *command,
+            "run",
+            "--network=none",
+            f"--ulimit=nofile={files}:{files}",
+            "--ulimit=nproc=1000:1000",
+            "localhost/box",
+            "/bin/true",
+        ],
+        lambda: quiet(*command, "rm", "--all", "--force"),
+    )
+
+
+def crun(bench: Bench) -> Contender:
+    bundle = os.path.join(bench.base, "bundle")
+    os.makedirs(bundle)
+    quiet("crun", "spec", "-f", f"{bundle}/config.json")
+    with open(f"{bundle}/config.json") as file:
+        config = json.load(file)
+    config["process"]["args"] = ["/bin/true"]
+    config["process"]["terminal"] = False
+    config["root"] = {"path": bench.rootfs, "readonly": False}
+    with open(f"{bundle}/config.json", "w") as file:
+        json.dump(config, file)
+    return Contender(
+        "crun run",
+        ["crun", f"--root={bench.base}/crun", "--cgroup-manager=cgroupfs", "run", "-b", bundle, "bench"],
+    )
+
+
+def leave_hybrid_cgroups() -> None:
+    """crun 1.8 refuses a v1 host with a v2 tree beside it: hide that tree from all contenders alike."""
+    if os.environ.get("RKT_BENCH_NAMESPACE") or not os.path.isdir("/sys/fs/cgroup/unified"):
+        return
+    os.execvpe(
+        "unshare",
+        [
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            'umount /sys/fs/cgroup/unified; exec "$@"',
+            "sh",
+            sys.executable,
+            *sys.argv,
+        ],
+        {**os.environ, "RKT_BENCH_NAMESPACE": "1"},
+    )
+
+
+TABLES = {"start-up": start_up, "run": run_true}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-n", "--rounds", type=int, default=15)
+    parser.add_argument("tables", nargs="*", choices=[[], *TABLES])
+    words = parser.parse_args()
+    leave_hybrid_cgroups()
+    base = tempfile.mkdtemp(prefix="rkt-bench-", dir="/var/tmp")
+    try:
+        bench = Bench(base, words.rounds)
+        for name in words.tables or TABLES:
+            TABLES[name](bench)
+        if not words.tables:
+            write_results(bench)
+    finally:
+        subprocess.run([RKT, f"--dir={base}/data", "gc", "--grace-period=0s"], env=ENVIRONMENT, check=False)
+        subprocess.run(["umount", "-q", f"{base}/podman/overlay"], check=False)
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def write_results(bench: Bench) -> None:
+    versions = []
+    for argv in (
+        ["podman", "--version"],
+        ["crun", "--version"],
+        ["systemd-nspawn", "--version"],
+        ["bwrap", "--version"],
+    ):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        versions.append(done.stdout.splitlines()[0] if done.stdout else argv[0])
+    head = [
+        "# Results of make bench",
+        "",
+        ", ".join(
+            [time.strftime("%Y-%m-%d"), f"{os.cpu_count()} cores", f"Linux {os.uname().release}", *versions]
+        )
+        + f"; median of {bench.rounds} interleaved rounds.",
+        "",
+    ]
+    path = os.path.join(ROOT, "bench", "RESULTS.md")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        file.write("\n".join(head + bench.lines))
+    print(f"written to {os.path.relpath(path)}")
+
+
+if __name__ == "__main__":
+    main()
