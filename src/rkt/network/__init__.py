@@ -1,0 +1,19 @@
+"""The network of a pod: a namespace, CNI networks attached to it, and host ports forwarded into it.
+
+============== =========================================================================================
+selection      what ``--net`` may say (light: the command line imports it)
+configuration  the networks that are configured: ``*.conf`` and ``*.conflist`` files and the built-in two
+plugins        finding and running CNI plugins
+result         what a plugin answers, in the form of CNI 0.1/0.2 and of 0.3 to 1.0
+namespace      the network namespace and the file that keeps it
+interfaces     loopback, host addresses (ioctl and rtnetlink, no processes)
+forwarding     host ports: from the manifest to nat rules, conflicts
+record         what a pod's directory remembers of all this
+lifecycle      ``setup`` and ``teardown`` of a pod: the two entry points
+============== =========================================================================================
+
+The code runs inside stage1's entry points, so it imports ``rkt.appc``, ``rkt.linux`` and ``rkt.errors``
+only.  IPv4 addresses are used where one is needed (port forwards, ``net-info.json``); results keep all.
+"""
+
+from __future__ import annotations

@@ -1,0 +1,139 @@
+"""CNI plugins: where they are, and running one.
+
+A plugin is a program that reads its configuration from standard input, the command and its
+parameters from the environment, and answers on standard output (CNI specification, "Execution").
+It is started with nothing else: no other variable but PATH, no open files, in the host's namespace.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rkt.appc import gojson
+from rkt.errors import RktError
+from rkt.linux import process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rkt.network.configuration import NetworkConfig
+
+DEFAULT_VERSION = "0.1.0"
+TIME_LIMIT = 60.0
+_SHOWN = 300
+
+
+class Invocation:
+    """What all plugins of one network of one pod are told."""
+
+    __slots__ = ("args", "container_id", "directories", "interface", "netns", "time_limit")
+
+    def __init__(
+        self,
+        container_id: str,
+        netns: str,
+        interface: str,
+        *,
+        args: str,
+        directories: list[str],
+        time_limit: float = TIME_LIMIT,
+    ) -> None:
+        self.container_id = container_id
+        self.netns = netns
+        self.interface = interface
+        self.args = args
+        self.directories = directories
+        self.time_limit = time_limit
+
+    def environment(self, command: str, version: str) -> dict[str, str]:
+        return {
+            "CNI_VERSION": version or DEFAULT_VERSION,
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": self.container_id,
+            "CNI_NETNS": self.netns,
+            "CNI_IFNAME": self.interface,
+            "CNI_ARGS": self.args,
+            "CNI_PATH": ":".join(self.directories),
+            "PATH": os.environ.get("PATH") or process.CLEAN_ENVIRONMENT["PATH"],
+        }
+
+
+def directories(local_config: str, stage1_root: str) -> list[str]:
+    """Where plugins are looked for, first to last: rkt's places, then those of distributions."""
+    return [
+        os.path.abspath(os.path.join(local_config, "net.d")),
+        "/usr/lib/rkt/plugins/net",
+        os.path.abspath(os.path.join(stage1_root, "usr/lib/rkt/plugins/net")),
+        "/usr/lib/cni",
+        "/usr/libexec/cni",
+        "/opt/cni/bin",
+    ]
+
+
+def find(name: str, places: list[str]) -> str:
+    """The path of a plugin; RktError says where it was looked for."""
+    for directory in places:
+        path = os.path.join(directory, name)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    raise RktError(
+        f'could not find plugin "{name}" in {":".join(places)}',
+        hint="install the package containernetworking-plugins, or put it into one of these directories",
+    )
+
+
+def find_all(config: NetworkConfig, places: list[str]) -> list[str]:
+    """The paths of all plugins of a network, in the order of its list."""
+    try:
+        return [find(plugin["type"], places) for plugin in config.plugins]
+    except RktError as exc:
+        raise RktError(f'error adding network "{config.name}"', hint=exc.hint) from exc
+
+
+def run(command: str, path: str, text: str, *, invocation: Invocation, version: str) -> Any:
+    """Run one plugin with ``text`` as its configuration and return its decoded answer, None for no answer.
+
+    Raises RktError naming the plugin and what it said: a CNI error object, its standard error, or
+    garbage.  A plugin that takes longer than the time limit is killed, with all it has started.
+    """
+    environment = invocation.environment(command, version)
+    try:
+        done = process.run(
+            [path], env=environment, input=text.encode(), timeout=invocation.time_limit, check=False
+        )
+    except OSError as exc:
+        raise RktError(f"cannot run plugin {path}") from exc
+    if done.status != 0:
+        raise RktError(_failure(path, command, done))
+    answer = done.stdout.strip()
+    if not answer:
+        return None
+    try:
+        return gojson.loads(answer)
+    except RktError as exc:
+        shown = _shorten(answer.decode(errors="replace"))
+        raise RktError(f"plugin {path} answered {command} with something that is not JSON: {shown}") from exc
+
+
+def _failure(path: str, command: str, done: process.Completed) -> str:
+    """One line about a plugin that failed: its error object says it best, else its standard error."""
+    text = done.stdout.decode(errors="replace").strip()
+    try:
+        value = gojson.loads(text) if text else None
+    except RktError:
+        value = None
+    said = ""
+    if isinstance(value, dict) and isinstance(value.get("msg"), str):
+        said = value["msg"]
+        if isinstance(value.get("details"), str) and value["details"]:
+            said += f"; {value['details']}"
+    said = said or done.stderr.decode(errors="replace").strip() or text
+    how = f"signal {done.status - 128}" if done.status > 128 else f"exit code {done.status}"
+    return f"plugin {path} failed at {command} ({how})" + (f": {_shorten(said)}" if said else "")
+
+
+def _shorten(text: str) -> str:
+    line = " ".join(text.split())
+    line = "".join(character if character.isprintable() else "?" for character in line)
+    return line if len(line) <= _SHOWN else line[:_SHOWN] + "..."

@@ -1,0 +1,194 @@
+"""What a pod's directory remembers of its network.
+
+================== ======================================================================
+netns              path of the namespace's file
+net/NAME.conf      copy of each network's configuration, read again by teardown
+net/record.json    attachments and port forwards, written *before* each step that they name
+net-info.json      what ``list``, ``status`` and the services show; written when all is done
+================== ======================================================================
+
+A crash between two steps leaves a record of more than was done, never of less; undoing a step that
+was not done is harmless.  Pods of rkt 1.30 have no ``record.json``: there ``net-info.json`` is used.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rkt.appc import gojson
+from rkt.errors import RktError
+from rkt.linux import files
+from rkt.network.forwarding import ForwardedPort
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+NETNS = "netns"
+NET_INFO = "net-info.json"
+DIRECTORY = "net"
+RECORD = "net/record.json"
+
+
+class NetInfo:
+    """One network of a pod as ``net-info.json`` has it; paths are relative to the pod's directory."""
+
+    __slots__ = ("args", "conf_path", "if_name", "ip", "mask", "net_name", "plugin_path")
+
+    def __init__(
+        self,
+        net_name: str,
+        conf_path: str,
+        *,
+        plugin_path: str = "",
+        if_name: str = "",
+        ip: str = "",
+        args: str = "",
+        mask: str = "",
+    ) -> None:
+        self.net_name = net_name
+        self.conf_path = conf_path
+        self.plugin_path = plugin_path
+        self.if_name = if_name
+        self.ip = ip
+        self.args = args
+        self.mask = mask
+
+    @classmethod
+    def from_value(cls, value: dict[str, Any]) -> NetInfo:
+        def text(name: str) -> str:
+            member = value.get(name)
+            return member if isinstance(member, str) else ""
+
+        return cls(
+            text("netName"),
+            text("netConf"),
+            plugin_path=text("pluginPath"),
+            if_name=text("ifName"),
+            ip=text("ip"),
+            args=text("args"),
+            mask=text("mask"),
+        )
+
+    def to_value(self) -> dict[str, str]:
+        return {
+            "netName": self.net_name,
+            "netConf": self.conf_path,
+            "pluginPath": self.plugin_path,
+            "ifName": self.if_name,
+            "ip": self.ip,
+            "args": self.args,
+            "mask": self.mask,
+        }
+
+
+class Attachment:
+    """One network that was, or was about to be, attached; ``results`` has one answer per plugin run."""
+
+    __slots__ = ("args", "conf_path", "if_name", "net_name", "results")
+
+    def __init__(
+        self, net_name: str, conf_path: str, if_name: str, args: str, results: list[Any] | None = None
+    ) -> None:
+        self.net_name = net_name
+        self.conf_path = conf_path
+        self.if_name = if_name
+        self.args = args
+        self.results = results if results is not None else []
+
+
+class Record:
+    """Attachments in the order they were made, and the forwarded ports; ``save`` replaces the file."""
+
+    __slots__ = ("attachments", "pod_dir", "ports")
+
+    def __init__(self, pod_dir: str) -> None:
+        self.pod_dir = pod_dir
+        self.attachments: list[Attachment] = []
+        self.ports: list[ForwardedPort] = []
+
+    def save(self) -> None:
+        value = {
+            "networks": [
+                {
+                    "netName": item.net_name,
+                    "netConf": item.conf_path,
+                    "ifName": item.if_name,
+                    "args": item.args,
+                    "results": item.results,
+                }
+                for item in self.attachments
+            ],
+            "ports": [port.to_value() for port in self.ports],
+        }
+        files.write_atomic(os.path.join(self.pod_dir, RECORD), gojson.dumps(value) + "\n")
+
+    def remove(self) -> None:
+        """Nothing is left to undo."""
+        unlink(os.path.join(self.pod_dir, RECORD))
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.attachments and not self.ports
+
+
+def load(pod_dir: str) -> Record | None:
+    """The record of a pod; None for a pod without one.  RktError names a file that cannot be decoded."""
+    value = _read_json(os.path.join(pod_dir, RECORD))
+    if value is None:
+        return None
+    record = Record(pod_dir)
+    try:
+        for item in value["networks"]:
+            record.attachments.append(
+                Attachment(item["netName"], item["netConf"], item["ifName"], item["args"], item["results"])
+            )
+        record.ports.extend(ForwardedPort.from_value(item) for item in value["ports"])
+    except (KeyError, TypeError) as exc:
+        raise RktError(f"{os.path.join(pod_dir, RECORD)} is not the record of a pod's network") from exc
+    return record
+
+
+def load_net_info(pod_dir: str) -> list[NetInfo]:
+    """The networks in ``net-info.json``; none when there is no such file."""
+    value = _read_json(os.path.join(pod_dir, NET_INFO))
+    return [NetInfo.from_value(item) for item in value or [] if isinstance(item, dict)]
+
+
+def save_net_info(pod_dir: str, networks: list[NetInfo]) -> None:
+    """Write ``net-info.json`` with the bytes that rkt writes."""
+    text = gojson.dumps([network.to_value() for network in networks])
+    files.write_atomic(os.path.join(pod_dir, NET_INFO), text + "\n")
+
+
+def save_netns(pod_dir: str, path: str) -> None:
+    """Write the pod's ``netns`` file (mode 0: rkt's; only root's commands read it)."""
+    files.write_atomic(os.path.join(pod_dir, NETNS), path, 0)
+
+
+def load_netns(pod_dir: str) -> str:
+    """The path of the pod's namespace, empty when it never had one."""
+    try:
+        with open(os.path.join(pod_dir, NETNS), encoding="utf-8") as file:
+            return file.read(4096).strip()
+    except FileNotFoundError:
+        return ""
+
+
+def unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _read_json(path: str) -> Any:
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        return gojson.loads(data)
+    except RktError as exc:
+        raise RktError(f"cannot decode {path}") from exc
