@@ -1,0 +1,46 @@
+"""Small files of a pod's directory by which others see what became of it.
+
+``pid`` or ``ppid`` say that the pod has started (their time is its start time); both are replaced
+atomically, because ``status`` and ``enter`` read them while they appear.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rkt.errors import RktError
+from rkt.linux import files
+
+_PID_LIMIT = 1 << 22
+
+
+def write(directory: str, name: str, text: str, *, mode: int = 0o644) -> None:
+    """Replace ``name`` in the pod's directory; after a crash it has the old content or the new."""
+    files.write_atomic(os.path.join(directory, name), text, mode)
+
+
+def write_pid(directory: str, name: str, pid: int) -> None:
+    """``pid`` (the pod's first process), ``ppid`` (its parent) or ``pgid``: decimal and a newline."""
+    write(directory, name, f"{pid}\n")
+
+
+def read_pid(directory: str, name: str) -> int | None:
+    """The number in ``pid``, ``ppid`` or ``pgid``; None when the file is missing."""
+    path = os.path.join(directory, name)
+    try:
+        with open(path, "rb") as file:
+            text = file.read(32)
+    except FileNotFoundError:
+        return None
+    word = text.strip()
+    if not word.isdigit() or not 0 < int(word) <= _PID_LIMIT:
+        raise RktError(f"{path} holds no process number: {text!r}")
+    return int(word)
+
+
+def is_running(directory: str) -> bool:
+    """Whether somebody holds the pod's lock: the pod lives exactly as long as its lock is held."""
+    from rkt.linux.lock import Lock
+
+    with Lock.open(directory) as lock:
+        return not lock.try_shared()
