@@ -63,11 +63,13 @@ def spawn(
     stderr: int | None = None,
     pass_fds: Sequence[int] = (),
     cwd: str | None = None,
+    group: bool = False,
 ) -> int:
     """Start a program and return its pid; a name without ``/`` is searched in this process's PATH.
 
     stdin, stdout, stderr are an fd, ``DEVNULL`` or None (this process's own); ``pass_fds`` keep their
-    numbers.  Raises the OSError of exec, naming the program.
+    numbers; with ``group`` it leads a process group of its own (not with ``cwd``).  Raises the OSError of
+    exec, naming the program.
     """
     if cwd is not None:
         return _fork(argv, env, (stdin, stdout, stderr), pass_fds=pass_fds, cwd=cwd)
@@ -81,6 +83,8 @@ def spawn(
     actions += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in pass_fds]
     start = os.posix_spawn if "/" in argv[0] else os.posix_spawnp
     try:
+        if group:
+            return start(argv[0], argv, env, file_actions=actions, setsigdef=_DEFAULT_SIGNALS, setpgroup=0)
         return start(argv[0], argv, env, file_actions=actions, setsigdef=_DEFAULT_SIGNALS)
     except OSError as error:
         raise named(error, "exec", argv[0]) from None
@@ -140,13 +144,15 @@ def run(
     timeout: float = 60.0,
     check: bool = True,
     limit: int = _OUTPUT_LIMIT,
+    group: bool = False,
 ) -> Completed:
     """Run a program to its end and collect its output.
 
     ``input`` is its standard input (None: /dev/null), ``stderr`` an fd instead of collecting it,
     ``timeout`` in seconds, ``limit`` the most bytes of output.  With ``check`` an exit code other than
     0 is an RktError that quotes the program's last line of error and the command.  On the time limit, or
-    any other exception, the program is killed; what it started itself is not waited for.
+    any other exception, the program is killed, with ``group`` also what it started itself; only the
+    program is waited for.
     """
     out_reader, out_writer = os.pipe2(os.O_CLOEXEC)
     err_reader, err_writer = os.pipe2(os.O_CLOEXEC) if stderr is None else (-1, stderr)
@@ -160,6 +166,7 @@ def run(
             stderr=err_writer,
             pass_fds=pass_fds,
             cwd=cwd,
+            group=group,
         )
     except BaseException:
         _close(out_reader, err_reader, in_writer)
@@ -168,7 +175,7 @@ def run(
         _close(out_writer, err_writer if stderr is None else -1, in_reader)
     collector = _Collector(argv, (out_reader, err_reader, in_writer), input or b"")
     try:
-        status = collector.collect(pid, time.monotonic() + timeout, limit=limit)
+        status = collector.collect(pid, time.monotonic() + timeout, limit=limit, group=group)
     finally:
         _close(*collector.open_fds)
     done = Completed(argv, status, bytes(collector.stdout), bytes(collector.stderr))
@@ -207,7 +214,7 @@ class _Collector:
         for fd in self.open_fds:
             os.set_blocking(fd, False)
 
-    def collect(self, pid: int, deadline: float, *, limit: int) -> int:
+    def collect(self, pid: int, deadline: float, *, limit: int, group: bool) -> int:
         pidfd = os.pidfd_open(pid)
         waited = False
         try:
@@ -241,7 +248,7 @@ class _Collector:
             return exit_code(os.waitpid(pid, 0)[1])
         finally:
             if not waited:
-                os.kill(pid, _SIGKILL)
+                os.kill(-pid if group else pid, _SIGKILL)
                 os.waitpid(pid, 0)
             os.close(pidfd)
 

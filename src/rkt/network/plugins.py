@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DEFAULT_VERSION = "0.1.0"
 TIME_LIMIT = 60.0
 _SHOWN = 300
+_OUTPUT_LIMIT = 4 << 20
 
 
 class Invocation:
@@ -100,10 +101,16 @@ def run(command: str, path: str, text: str, *, invocation: Invocation, version: 
     environment = invocation.environment(command, version)
     try:
         done = process.run(
-            [path], env=environment, input=text.encode(), timeout=invocation.time_limit, check=False
+            [path],
+            env=environment,
+            input=text.encode(),
+            timeout=invocation.time_limit,
+            check=False,
+            limit=_OUTPUT_LIMIT,
+            group=True,
         )
-    except OSError as exc:
-        raise RktError(f"cannot run plugin {path}") from exc
+    except (OSError, RktError) as exc:
+        raise RktError(f"cannot run plugin {path} for {command}") from exc
     if done.status != 0:
         raise RktError(_failure(path, command, done))
     answer = done.stdout.strip()
