@@ -165,7 +165,12 @@ class Call:
 
             settings = self.globals
             try:
-                self._config = load(settings.system_config, settings.local_config, settings.user_config)
+                self._config = load(
+                    settings.system_config,
+                    settings.local_config,
+                    settings.user_config,
+                    self.notify(self.command.name),
+                )
             except (RktError, OSError) as error:
                 raise RktError("cannot get configuration") from error
         return self._config

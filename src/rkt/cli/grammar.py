@@ -297,6 +297,9 @@ def split_images(call: Call, words: list[str]) -> None:
             image = ImageWords(word, Flags(known))
             call.images.append(image)
             parser.image = image
+    for image in call.images:
+        if image.flags.given("caps-retain") and image.flags.given("caps-remove"):
+            raise RktError("cannot use both --caps-retain and --caps-remove on the same image")
     # Global flags may have been among the images' flags.
     call.globals = Globals(call.flags)
 

@@ -39,7 +39,7 @@ def usage(command: Command) -> str:
         lines += [["", entry.path[skip:], entry.summary] for entry in within]
     if command.description:
         lines += [[], ["DESCRIPTION:"]]
-        lines += [["", line] for line in wrap(command.description)]
+        lines += [["", line] if line else [] for line in wrap(command.description)]
     lines += [[], ["OPTIONS:"]]
     if root:
         lines += option_lines(options.GLOBALS, "rkt")

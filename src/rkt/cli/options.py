@@ -195,8 +195,8 @@ GLOBALS: tuple[Option, ...] = (
         "insecure-options",
         "insecure",
         "none",
-        "comma-separated list of protections to switch off: none, image, tls, ondisk, http, pubkey, capabilities, "
-        "paths, seccomp, all-fetch, all-run, all",
+        "comma-separated list of protections to switch off: none, image, tls, ondisk, http, pubkey, "
+        "capabilities, paths, seccomp, all-fetch, all-run, all",
         scope="global",
         choices=(
             "none",

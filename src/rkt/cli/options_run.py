@@ -168,11 +168,11 @@ UUID_FILE_SAVE = Option(
 )
 
 IMAGES = (
-    "An IMAGE is a name, an image ID, a file or a URL. Flags about an app follow its image; flags about the pod "
-    "may stand anywhere. --mount before the first image is for all apps, after an image for that app, which wins "
-    "if both have the same target.\n\n"
-    'Words after "--" are arguments of the preceding image\'s program; a lone "---" ends them, so that more images '
-    "and flags may follow."
+    "An IMAGE is a name, an image ID, a file or a URL. Flags about an app follow its image; flags about the "
+    "pod may stand anywhere. --mount before the first image is for all apps, after an image for that app, "
+    "which wins if both have the same target.\n\n"
+    'Words after "--" are arguments of the preceding image\'s program; a lone "---" ends them, so that more '
+    "images and flags may follow."
 )
 
 TABLE = {

@@ -13,8 +13,8 @@ TABLE = {
     ),
     "config": Command(
         "",
-        'The output is an object whose member "stage0" lists the entries in force, in the form in which they are\n'
-        "written in configuration files. Passwords and tokens are printed in clear.",
+        'The output is an object whose member "stage0" lists the entries in force, in the form in which they '
+        "are written in configuration files. Passwords and tokens are printed in clear.",
         (Option("pretty-print", "bool", "true", "indent the output"),),
     ),
     "help": Command(

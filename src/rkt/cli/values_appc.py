@@ -6,7 +6,7 @@ from rkt.appc.identifiers import check_identifier, check_name
 from rkt.appc.port import ExposedPort, Port
 from rkt.appc.volume import Mount, Volume
 from rkt.cli.output import quote
-from rkt.cli.values import parse_int, settings
+from rkt.cli.values import settings
 from rkt.errors import RktError
 
 TYPE_CHECKING = False
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from rkt.appc.isolators import Isolator
     from rkt.cli.options import Option
 
 REPEATED = frozenset(("volume", "mount", "app-volume", "port", "sandbox-port"))
@@ -109,17 +110,33 @@ def annotation_pairs(text: str, before: dict[str, str] | None, option: Option) -
     return settings(text, before, option)
 
 
-def bounded(low: int, high: int) -> Callable[[str, Any, Option], int]:
-    """A converter for whole numbers from ``low`` to ``high``."""
+def isolator(text: str, before: Isolator | None, option: Option) -> Isolator:
+    """A limit of an app; the last occurrence of the flag counts."""
+    from rkt.appc import isolators
 
-    def convert(text: str, before: Any, option: Option) -> int:
-        del before
-        number = parse_int(text)
-        if not low <= number <= high:
-            raise RktError(f"--{option.name} must be from {low} to {high}")
-        return number
+    del before
+    if option.kind == "caps-retain":
+        return isolators.capabilities_from_flag(text, retain=True)
+    if option.kind == "caps-remove":
+        return isolators.capabilities_from_flag(text, retain=False)
+    makers = {
+        "cpu": isolators.cpu_from_flag,
+        "cpu-shares": isolators.cpu_shares_from_flag,
+        "memory": isolators.memory_from_flag,
+        "oom-score-adj": isolators.oom_score_adj_from_flag,
+        "seccomp": isolators.seccomp_from_flag,
+    }
+    made = makers[option.kind](text)
+    if option.kind == "memory":
+        check_memory(made)
+    return made
 
-    return convert
+
+def check_memory(made: Isolator) -> None:
+    """Less than a page is no limit but a slip: ``16m`` is 16 thousandths of a byte, ``16M`` was meant."""
+    limit = made.value.limit.value()
+    if limit < 4096:
+        raise RktError(f"memory limit of {limit} bytes too low. Try a reasonable value, such as --memory=16M")
 
 
 CONVERTERS: dict[str, Callable[[str, Any, Option], Any]] = {
@@ -130,6 +147,11 @@ CONVERTERS: dict[str, Callable[[str, Any, Option], Any]] = {
     "sandbox-port": sandbox_port,
     "name": name,
     "annotations": annotation_pairs,
-    "cpu-shares": bounded(2, 262144),
-    "oom-score-adj": bounded(-1000, 1000),
+    "caps-remove": isolator,
+    "caps-retain": isolator,
+    "cpu": isolator,
+    "cpu-shares": isolator,
+    "memory": isolator,
+    "oom-score-adj": isolator,
+    "seccomp": isolator,
 }
