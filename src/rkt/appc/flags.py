@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from rkt.appc.errors import AppcError
 
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
+_BLANK = 0x20
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 
@@ -16,14 +18,33 @@ def split_flag(text: str) -> dict[str, str]:
 def split_pairs(text: str) -> dict[str, str]:
     """``key=value`` words between commas; a word without ``=`` and a key given twice are errors."""
     made: dict[str, str] = {}
-    for word in text.split(","):
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise AppcError(f'parameter "{word}" has no value: it must be of the form key=value')
+    for key, value in _words(text):
         if key in made:
             raise AppcError(f'parameter "{key}" is given more than once')
         made[key] = value
     return made
+
+
+def _words(text: str) -> list[tuple[str, str]]:
+    made = []
+    for word in text.split(","):
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise AppcError(f'parameter "{word}" has no value: it must be of the form key=value')
+        made.append((key, value))
+    return made
+
+
+def query_string(text: str) -> str:
+    """The words as the query of an address, values escaped."""
+    return "&".join(f"{key}={_escape(value)}" for key, value in _words(text))
+
+
+def _escape(text: str) -> str:
+    return "".join(
+        chr(byte) if byte in _UNRESERVED else "+" if byte == _BLANK else f"%{byte:02X}"
+        for byte in text.encode("utf-8", "surrogatepass")
+    )
 
 
 def parse_bool(text: str) -> bool:

@@ -52,7 +52,9 @@ def sanitize_name(text: str) -> str:
 
 
 def _sanitize(text: str, letters: frozenset[str], substitute: str, kind: str) -> str:
-    made = "".join(letter if letter in letters else substitute for letter in text.lower())
+    # the first letter only: Go lowers a letter to one letter, also the Turkish capital dotted I
+    lowered = (letter.lower()[0] for letter in text)
+    made = "".join(letter if letter in letters else substitute for letter in lowered)
     made = made.strip(_IDENTIFIER_EXTRA)
     if not made:
         raise AppcError(f"{text!r} has nothing in it to make an {kind} of")

@@ -87,7 +87,7 @@ def _interpret(suffix: str, text: str) -> tuple[int, str]:
     exponent = _BINARY_SUFFIXES.get(suffix)
     if exponent is not None:
         return exponent, BINARY_SI
-    digits = suffix[2:] if suffix[1] in "+-" else suffix[1:]
+    digits = suffix[2:] if suffix[1:2] in ("+", "-") else suffix[1:]
     if suffix[0] not in "eE" or not digits or not _DIGITS.issuperset(digits):
         raise AppcError(f'unable to parse suffix "{suffix}" of quantity "{text}"')
     if len(digits) > _LONGEST or int(digits) > _LARGEST_EXPONENT:
