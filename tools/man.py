@@ -1,0 +1,78 @@
+#!/usr/bin/python3
+"""Writes the manual pages, rkt(1) and one a command, from the table that also drives the parser and help.
+
+PYTHONPATH=src tools/man.py DIRECTORY
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rkt import VERSION
+from rkt.cli import options
+from rkt.cli.help import spelling
+
+
+def escape(text: str) -> str:
+    """Text for roff: a hyphen that may be copied, no line that is taken for a request."""
+    text = text.replace("\\", "\\e").replace("-", "\\-")
+    return "\n".join("\\&" + line if line[:1] in (".", "'") else line for line in text.split("\n"))
+
+
+def section(title: str, *paragraphs: str) -> list[str]:
+    lines = [f".SH {title}"]
+    for paragraph in paragraphs:
+        lines += [".PP", escape(paragraph)]
+    return lines
+
+
+def option_list(table: tuple[options.Option, ...]) -> list[str]:
+    lines = []
+    for option in sorted(table, key=lambda option: option.name):
+        if option.shown:
+            lines += [".TP", f"\\fB{escape(spelling(option))}\\fR", escape(option.help)]
+    return lines
+
+
+def page(command: options.Command, others: list[options.Entry]) -> str:
+    title = "-".join(["rkt", *command.path.split()])
+    summary = command.summary or "runs pods of apps without a daemon"
+    words = " ".join(filter(None, ("rkt", command.path, command.usage)))
+    lines = [f'.TH {title.upper()} 1 "" "rkt {VERSION}" "rkt"']
+    lines += section("NAME", f"{title} - {summary[0].lower()}{summary[1:]}")
+    lines += section("SYNOPSIS", words)
+    lines += section("DESCRIPTION", *(part for part in command.description.split("\n") if part))
+    if others:
+        lines.append(".SH COMMANDS")
+        for entry in others:
+            name = "rkt-" + entry.path.replace(" ", "-")
+            lines += [".TP", f"\\fB{escape(name)}\\fR(1)", escape(entry.summary)]
+    if command.options:
+        lines += [".SH OPTIONS", *option_list(command.options)]
+    lines += [".SH GLOBAL OPTIONS", *option_list(options.GLOBALS)]
+    lines += section(
+        "EXIT STATUS",
+        "0 for success, 254 for a failure of rkt. The commands that run something (run, run-prepared, enter) "
+        "exit with its status.",
+    )
+    if command.path:
+        lines += section("SEE ALSO", "rkt(1)")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    directory = sys.argv[1]
+    entries = [entry for entry in options.COMMANDS if not entry.hidden and not entry.experiment]
+    pages = {"rkt": page(options.ROOT, [entry for entry in entries if entry.module])}
+    for entry in entries:
+        command = options.load(entry)
+        below = [other for other in entries if other.path.startswith(entry.path + " ")]
+        pages["rkt-" + entry.path.replace(" ", "-")] = page(command, below)
+    for name, text in pages.items():
+        with open(os.path.join(directory, name + ".1"), "w") as file:
+            file.write(text)
+
+
+if __name__ == "__main__":
+    main()
