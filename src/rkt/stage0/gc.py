@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import time
 
-from rkt.errors import RktError
+from rkt.errors import RktError, one_line
 from rkt.linux.files import remove_tree
 from rkt.linux.lock import Lock
 from rkt.linux.mountinfo import unmount_below
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class Collector:
     """What the steps of a collection share.
 
-    ``notify`` says what is being done, ``failed`` what could not be done (everything else is done all the
-    same), ``collecting`` is called with the UUID of each pod that is about to be removed.
+    ``notify`` says what is being done, ``failed`` which pod could not be removed (the others are),
+    ``collecting`` is called with the UUID of each pod that is about to be removed.
     ``debug`` and ``local_config`` are handed to the stage1.
     """
 
@@ -99,11 +99,10 @@ class Collector:
 
     # Removing.
 
-    def remove_ended(self, grace_ns: int) -> None:
-        """Remove marked pods whose grace period is over."""
+    def remove_ended(self, grace_ns: int, period: str) -> None:
+        """Remove marked pods whose grace period is over; ``period`` says the same in words."""
         for pod in self._pods(layout.EXITED_GARBAGE_DIRECTORY, state.EXITED_GARBAGE):
             if not _is_older(pod, grace_ns):
-                period = format_duration(grace_ns)
                 self.notify(f'pod "{pod.uuid}" not removed: still within grace period ({period})')
                 continue
             self._remove_one(pod)
@@ -162,7 +161,7 @@ class Collector:
                 argv.append(f"--local-config={self.local_config}")
             stop.call([*argv, pod.uuid], pod, self.environment)
         except (OSError, RktError) as error:
-            self.failed(f'problem performing stage1 gc on "{pod.uuid}"', error)
+            self.notify(f'problem performing stage1 gc on "{pod.uuid}": {one_line(error)}')
 
     def _pods(self, directory: str, wanted: str) -> Iterator[Pod]:
         """The pods of one directory that are in one state, each closed after its turn."""
@@ -181,28 +180,3 @@ class Collector:
 def _is_older(pod: Pod, age_ns: int) -> bool:
     """Whether the last rename of a pod was so long ago; with no age at all any clock will do."""
     return age_ns <= 0 or time.time_ns() - os.fstat(pod.fd).st_ctime_ns >= age_ns
-
-
-def format_duration(nanoseconds: int) -> str:
-    """A duration as Go prints it: ``30m0s``, ``1h0m0s``, ``1.5s``, ``250ms``."""
-    if nanoseconds < 0:
-        return "-" + format_duration(-nanoseconds)
-    if nanoseconds < 1_000_000_000:
-        for unit, size in (("ms", 1_000_000), ("µs", 1_000), ("ns", 1)):
-            if nanoseconds >= size:
-                return _decimal(nanoseconds, size) + unit
-        return "0s"
-    seconds = nanoseconds % 60_000_000_000
-    minutes = nanoseconds // 60_000_000_000
-    text = _decimal(seconds, 1_000_000_000) + "s"
-    if minutes:
-        text = f"{minutes % 60}m{text}"
-    if minutes >= 60:
-        text = f"{minutes // 60}h{text}"
-    return text
-
-
-def _decimal(number: int, unit: int) -> str:
-    whole, rest = divmod(number, unit)
-    digits = f"{rest:0{len(str(unit)) - 1}d}".rstrip("0") if rest else ""
-    return f"{whole}.{digits}" if digits else str(whole)

@@ -1,4 +1,4 @@
-"""Registration of a pod with the metadata service, over its unix socket (facts of rkt: ``--mds-register``)."""
+"""Registration of a pod with the metadata service, over its unix socket (``--mds-register``)."""
 
 from __future__ import annotations
 
@@ -76,4 +76,5 @@ def _request(method: str, path: str, body: bytes) -> None:
         answer = connection.recv(4096).decode("latin-1")
     words = answer.split(maxsplit=2)
     if len(words) < 2 or not words[1].startswith("2"):
-        raise RktError(f"the metadata service answered {' '.join(words[1:2]) or 'nothing'} to {method} {path}")
+        code = words[1] if len(words) > 1 else "nothing"
+        raise RktError(f"the metadata service answered {code} to {method} {path}")

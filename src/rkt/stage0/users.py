@@ -49,7 +49,7 @@ def parse(text: str) -> tuple[int, int] | None:
 
 def _taken(own: Pod) -> set[int]:
     """Which ranges the other pods have, whatever state they are in."""
-    taken = set()
+    taken: set[int] = set()
     for uuid, directory in names(own.data_dir, layout.DIRECTORIES).items():
         if uuid == own.uuid:
             continue
@@ -69,7 +69,7 @@ def _taken(own: Pod) -> set[int]:
 
 def _subordinate() -> set[int]:
     """The ranges that users of the host have for containers of their own (subuid(5))."""
-    taken = set()
+    taken: set[int] = set()
     for path in _SUBORDINATE_FILES:
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
