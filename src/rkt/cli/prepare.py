@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 
 def run(call: Call) -> int:
+    """Prints the UUID once the pod is prepared; a caller who cannot be told it gets no pod either."""
     from rkt.stage0 import prepare
     from rkt.store.store import Store
 
@@ -21,10 +22,9 @@ def run(call: Call) -> int:
         pod = pod_requests.new_pod(call, request, store)
     with pod:
         try:
-            # The UUID is what the caller needs to use the pod: without it nobody would ever run it.
+            pod.to_prepared()
             call.print(pod.uuid)
             call.flush()
-            pod.to_prepared()
         except BaseException:
             prepare.discard(pod)
             raise
