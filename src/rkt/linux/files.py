@@ -41,7 +41,7 @@ def write_atomic(path: str, data: bytes | str, mode: int = 0o644, *, dirfd: int 
     fsync_directory(directory or ".", dirfd=dirfd)
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | memoryview) -> None:
     """Write all of ``data`` to an fd."""
     view = memoryview(data)
     while view:
