@@ -43,9 +43,7 @@ class EventHandler:
 
     @classmethod
     def from_value(cls, value: Any, path: str = "") -> EventHandler:
-        handler = record(cls(), _HANDLER_MEMBERS, value, path)
-        handler.check()
-        return handler
+        return record(cls(), _HANDLER_MEMBERS, value, path, check=cls.check)
 
     def check(self) -> None:
         if self.name not in EVENTS:
@@ -112,14 +110,7 @@ class App:
 
     @classmethod
     def from_value(cls, value: Any, path: str = "") -> App:
-        app = record(cls(), _MEMBERS, value, path)
-        try:
-            app.check()
-        except AppcError as error:
-            if path:
-                error.under(path)
-            raise
-        return app
+        return record(cls(), _MEMBERS, value, path, check=cls.check)
 
     def check(self) -> None:
         """The rules that span members; each member was checked when it was read."""

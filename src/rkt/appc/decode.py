@@ -68,19 +68,27 @@ def _folded(name: str) -> str:
     return name.lower().replace("\u017f", "s")
 
 
-_FOLDED: dict[int, dict[str, str]] = {}
-
-
 def _member(members: Members, name: str) -> str | None:
     """The member of the table that a name in a document means, by Go's case folding."""
-    table = _FOLDED.get(id(members))
-    if table is None:
-        table = _FOLDED[id(members)] = {_folded(known): known for known in members}
-    return table.get(_folded(name))
+    folded = _folded(name)
+    for known in members:
+        if _folded(known) == folded:
+            return known
+    return None
 
 
-def record(made: Made, members: Members, value: Any, path: str = "") -> Made:
-    """Fill the attributes of ``made`` from an object and return it; ``path`` is where the object stands."""
+def record(
+    made: Made,
+    members: Members,
+    value: Any,
+    path: str = "",
+    *,
+    check: Callable[[Made], None] | None = None,
+) -> Made:
+    """Fill the attributes of ``made`` from an object, check it and return it.
+
+    ``path`` is where the object stands, empty for a whole document and for the items of a list.
+    """
     try:
         for name, item in pairs(value):
             entry = members.get(name)
@@ -95,6 +103,8 @@ def record(made: Made, members: Members, value: Any, path: str = "") -> Made:
             except AppcError as error:
                 error.under(name)
                 raise
+        if check is not None:
+            check(made)
     except AppcError as error:
         if path:
             error.under(path)
@@ -108,11 +118,6 @@ def string(value: Any) -> str:
     if value is None:
         return ""
     raise expected("string", value)
-
-
-def text(value: Any) -> str:
-    """A string for the types with a decoder of their own: null is the empty string to them too."""
-    return string(value)
 
 
 def boolean(value: Any) -> bool:

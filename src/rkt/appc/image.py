@@ -42,10 +42,11 @@ class Dependency:
 
     @classmethod
     def from_value(cls, value: Any, path: str = "") -> Dependency:
-        dependency = record(cls(), _DEPENDENCY_MEMBERS, value, path)
-        if not dependency.image_name:
-            raise AppcError("imageName must be set", *([path] if path else []), "imageName")
-        return dependency
+        return record(cls(), _DEPENDENCY_MEMBERS, value, path, check=cls.check)
+
+    def check(self) -> None:
+        if not self.image_name:
+            raise AppcError("imageName must be set", "imageName")
 
     def to_value(self) -> dict[str, Any]:
         made: dict[str, Any] = {"imageName": under("imageName", lambda: check_identifier(self.image_name))}
@@ -110,14 +111,11 @@ class ImageManifest:
     def from_value(cls, value: Any, path: str = "") -> ImageManifest:
         manifest = cls(ac_version="")
         manifest.ac_kind = ""
-        record(manifest, _MEMBERS, value, path)
-        manifest.check()
-        return manifest
+        return record(manifest, _MEMBERS, value, path, check=cls.check)
 
     def merge(self, value: Any) -> None:
         """Read members over this manifest, as the reference's decoder does with one preset."""
-        record(self, _MEMBERS, value)
-        self.check()
+        record(self, _MEMBERS, value, check=ImageManifest.check)
 
     def check(self) -> None:
         kind.require(self.ac_kind, kind.IMAGE)

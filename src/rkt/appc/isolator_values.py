@@ -30,10 +30,11 @@ class CapabilitySet:
 
     @classmethod
     def from_value(cls, value: Any, path: str = "") -> CapabilitySet:
-        made = record(cls(), _SET_MEMBERS, value, path)
-        if not made.set:
+        return record(cls(), _SET_MEMBERS, value, path, check=cls.check)
+
+    def check(self) -> None:
+        if not self.set:
             raise AppcError("set must be non-empty", "set")
-        return made
 
     def to_value(self) -> dict[str, Any]:
         return {"set": self.set}
@@ -53,12 +54,13 @@ class SeccompSet:
 
     @classmethod
     def from_value(cls, value: Any, path: str = "") -> SeccompSet:
-        made = record(cls(), _SECCOMP_MEMBERS, value, path)
-        if not made.set:
+        return record(cls(), _SECCOMP_MEMBERS, value, path, check=cls.check)
+
+    def check(self) -> None:
+        if not self.set:
             raise AppcError("set must be non-empty", "set")
-        if made.errno and not (made.errno[0] == "E" and _ERRNO_LETTERS.issuperset(made.errno)):
+        if self.errno and not (self.errno[0] == "E" and _ERRNO_LETTERS.issuperset(self.errno)):
             raise AppcError("errno must be an upper case error name like EPERM", "errno")
-        return made
 
     def to_value(self) -> dict[str, Any]:
         return {"set": self.set, "errno": self.errno}
@@ -80,14 +82,15 @@ class SELinuxContext:
 
     @classmethod
     def from_value(cls, value: Any, path: str = "") -> SELinuxContext:
-        made = record(cls(), _SELINUX_MEMBERS, value, path)
+        return record(cls(), _SELINUX_MEMBERS, value, path, check=cls.check)
+
+    def check(self) -> None:
         for name in ("user", "role", "type", "level"):
-            part: str = getattr(made, name)
+            part: str = getattr(self, name)
             if not part:
                 raise AppcError("must not be empty", name)
             if name != "level" and ":" in part:
                 raise AppcError(f'"{part}" must not contain a colon', name)
-        return made
 
     def to_value(self) -> dict[str, Any]:
         return {"user": self.user, "role": self.role, "type": self.type, "level": self.level}
@@ -109,10 +112,11 @@ class AppArmorProfile:
 
     @classmethod
     def from_value(cls, value: Any, path: str = "") -> AppArmorProfile:
-        made = record(cls(), _APPARMOR_MEMBERS, value, path)
-        if not made.profile:
+        return record(cls(), _APPARMOR_MEMBERS, value, path, check=cls.check)
+
+    def check(self) -> None:
+        if not self.profile:
             raise AppcError("profile must not be empty", "profile")
-        return made
 
     def to_value(self) -> dict[str, Any]:
         return {"profile": self.profile}
@@ -136,20 +140,22 @@ class Resource:
     @classmethod
     def own(cls, value: Any, path: str = "") -> Resource:
         """A resource of one app: never the default of all devices."""
-        made = record(cls(), _RESOURCE_MEMBERS, value, path)
-        if made.default:
+        return record(cls(), _RESOURCE_MEMBERS, value, path, check=cls._check_own)
+
+    def _check_own(self) -> None:
+        if self.default:
             raise AppcError("default must be false", "default")
-        return made
 
     @classmethod
     def shared(cls, value: Any, path: str = "") -> Resource:
         """A bandwidth: only as the default of all devices, and only bounded."""
-        made = record(cls(), _RESOURCE_MEMBERS, value, path)
-        if not made.default:
+        return record(cls(), _RESOURCE_MEMBERS, value, path, check=cls._check_shared)
+
+    def _check_shared(self) -> None:
+        if not self.default:
             raise AppcError("default must be true", "default")
-        if made.request is not None:
+        if self.request is not None:
             raise AppcError("request not supported by this resource, must be empty", "request")
-        return made
 
     def to_value(self) -> dict[str, Any]:
         return {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from rkt.appc import isolator_values as values
-from rkt.appc.decode import encoded, items, pairs, plain, record, under
+from rkt.appc.decode import encoded, items, plain, record, under
 from rkt.appc.errors import AppcError
-from rkt.appc.flags import parse_unsigned
+from rkt.appc.flags import parse_integer, parse_unsigned
 from rkt.appc.identifiers import check_identifier, decode_identifier
 from rkt.appc.isolator_values import AppArmorProfile, CapabilitySet, Resource, SeccompSet, SELinuxContext
+from rkt.appc.quantity import Quantity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,14 +113,7 @@ class Isolator:
 
     @classmethod
     def from_value(cls, value: Any, path: str = "") -> Isolator:
-        isolator = record(cls(), _MEMBERS, value, path)
-        try:
-            isolator._interpret()
-        except AppcError as error:
-            if path:
-                error.under(path)
-            raise
-        return isolator
+        return record(cls(), _MEMBERS, value, path, check=cls._interpret)
 
     def to_value(self) -> dict[str, Any]:
         return {"name": under("name", lambda: check_identifier(self.name)), "value": self.raw}
@@ -206,12 +200,17 @@ def seccomp_from_flag(text: str) -> Isolator:
 
 def memory_from_flag(text: str) -> Isolator:
     """The limit of ``--memory``, which is also the request."""
-    return Isolator(MEMORY, {"default": False, "request": text, "limit": text})
+    return _bounded(MEMORY, text)
 
 
 def cpu_from_flag(text: str) -> Isolator:
     """The limit of ``--cpu`` in cores, which is also the request."""
-    return Isolator(CPU, {"default": False, "request": text, "limit": text})
+    return _bounded(CPU, text)
+
+
+def _bounded(name: str, text: str) -> Isolator:
+    amount = str(Quantity.parse(text))
+    return Isolator(name, {"default": False, "request": amount, "limit": amount})
 
 
 def cpu_shares_from_flag(text: str) -> Isolator:
@@ -221,11 +220,4 @@ def cpu_shares_from_flag(text: str) -> Isolator:
 
 def oom_score_adj_from_flag(text: str) -> Isolator:
     """The value of ``--oom-score-adj``."""
-    from rkt.appc.flags import parse_integer
-
     return Isolator(OOM_SCORE_ADJ, parse_integer(text))
-
-
-def members(isolator: Isolator) -> dict[str, Any]:
-    """The members of a value that is an object, as a dict."""
-    return {name: plain(item) for name, item in pairs(isolator.raw)}

@@ -45,9 +45,10 @@ class ImageManifest:
 
     @classmethod
     def decode(cls, data: bytes | str) -> ImageManifest:
-        manifest = record(cls(), _IMAGE_MEMBERS, document(data))
-        kind.require(manifest.ac_kind, kind.IMAGE)
-        return manifest
+        return record(cls(), _IMAGE_MEMBERS, document(data), check=cls.check)
+
+    def check(self) -> None:
+        kind.require(self.ac_kind, kind.IMAGE)
 
     def to_value(self) -> dict[str, Any]:
         return {
@@ -105,9 +106,10 @@ class PodManifest:
 
     @classmethod
     def decode(cls, data: bytes | str) -> PodManifest:
-        manifest = record(cls(), _POD_MEMBERS, document(data))
-        kind.require(manifest.ac_kind, kind.POD)
-        return manifest
+        return record(cls(), _POD_MEMBERS, document(data), check=cls.check)
+
+    def check(self) -> None:
+        kind.require(self.ac_kind, kind.POD)
 
     def to_value(self) -> dict[str, Any]:
         return {

@@ -193,13 +193,13 @@ class PodManifest:
     def from_value(cls, value: Any, path: str = "") -> PodManifest:
         manifest = cls(ac_version="")
         manifest.ac_kind = ""
-        record(manifest, _MEMBERS, value, path)
-        kind.require(manifest.ac_kind, kind.POD)
-        return manifest
+        return record(manifest, _MEMBERS, value, path, check=cls.check)
 
     def merge(self, value: Any) -> None:
         """Read members over this manifest, as the reference's decoder does with one preset."""
-        record(self, _MEMBERS, value)
+        record(self, _MEMBERS, value, check=PodManifest.check)
+
+    def check(self) -> None:
         kind.require(self.ac_kind, kind.POD)
 
     def app(self, name: str) -> RuntimeApp | None:
@@ -215,7 +215,7 @@ class PodManifest:
 
     def to_value(self) -> dict[str, Any]:
         """The JSON value in the reference's order; raises ``AppcError`` if the manifest breaks a rule."""
-        kind.require(self.ac_kind, kind.POD)
+        self.check()
         made: dict[str, Any] = {
             "acVersion": under("acVersion", lambda: version.normalise(self.ac_version)),
             "acKind": self.ac_kind,

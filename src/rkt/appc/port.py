@@ -41,8 +41,7 @@ class Port:
 
     @classmethod
     def from_value(cls, value: Any, path: str = "") -> Port:
-        port = record(cls(count=0), _MEMBERS, value, path)
-        port.check()
+        port = record(cls(count=0), _MEMBERS, value, path, check=cls.check)
         if port.count == 0:
             port.count = 1
         return port

@@ -68,6 +68,10 @@ class Volume:
                 words.append(f"gid={self.gid}")
         return ",".join(words)
 
+    def _complete(self) -> None:
+        self._set_defaults()
+        self.check()
+
     def _set_defaults(self) -> None:
         if self.kind == "empty":
             if self.mode is None:
@@ -79,10 +83,7 @@ class Volume:
 
     @classmethod
     def from_value(cls, value: Any, path: str = "") -> Volume:
-        volume = record(cls(), _VOLUME_MEMBERS, value, path)
-        volume._set_defaults()
-        volume.check()
-        return volume
+        return record(cls(), _VOLUME_MEMBERS, value, path, check=cls._complete)
 
     @classmethod
     def from_flag(cls, text: str) -> Volume:
@@ -111,8 +112,7 @@ class Volume:
                 volume.gid = parse_integer(value)
             else:
                 raise AppcError(f'unknown volume parameter "{key}"')
-        volume._set_defaults()
-        volume.check()
+        volume._complete()
         return volume
 
     def check(self) -> None:
