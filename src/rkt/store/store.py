@@ -1,0 +1,354 @@
+"""The store of one data directory: images by key, found by ID or name, and their rendered trees.
+
+A key is ``sha512-`` and 64 hex digits, half of the digest of the uncompressed image.  Paths, modes and
+locks are described in ``rkt.store.directories``, the index in ``rkt.store.index``, importing in
+``rkt.store.importer`` and rendering in ``rkt.store.trees``.  A store is safe between processes: images change
+under their locks, and a blob once opened stays readable when the image is removed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from rkt.errors import RktError
+from rkt.linux import files
+from rkt.linux.lock import Lock
+from rkt.store import directories
+from rkt.store.directories import Directories
+from rkt.store.index import ImageInfo, Index
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from io import FileIO
+
+    from rkt.appc.image import ImageManifest
+    from rkt.appc.labels import Label
+    from rkt.store.hashing import Readable
+    from rkt.store.index import Notify
+    from rkt.store.trees import Trees
+
+ID_PREFIX = "sha512-"
+KEY_LENGTH = len(ID_PREFIX) + 64
+_MINIMUM_DIGITS = 2
+_HEX = frozenset("0123456789abcdef")
+_TOUCH_INTERVAL = 10**9
+"""The time of last use is kept to the second: writing it costs two fsyncs."""
+
+
+class ImageNotFoundError(RktError):
+    """No image in the store satisfies a name and labels, or an ID."""
+
+
+class StaleFilesError(RktError):
+    """An image was removed, but some of its files could not be."""
+
+
+def _quiet(_: str) -> None:
+    """What becomes of messages nobody asked for."""
+
+
+def is_id(text: str) -> bool:
+    """Whether a word is an image ID, full or abbreviated, rather than a name."""
+    return text.startswith(ID_PREFIX) and len(text) > len(ID_PREFIX) and "-" not in text[len(ID_PREFIX) :]
+
+
+class Store:
+    """The images below ``data_dir``; a context manager.
+
+    ``notify`` gets lines for the user (an index that is rebuilt).  Reading a store that does not exist yet
+    finds no images; its directories are made when the first one is imported.
+    """
+
+    __slots__ = ("_index", "_lock", "_notify", "_trees", "places")
+
+    def __init__(self, data_dir: str, notify: Notify = _quiet) -> None:
+        self.places = Directories(data_dir)
+        self._notify = notify
+        self._index = Index(self.places.db, self._scan, notify)
+        self._trees: Trees | None = None
+        self._lock: Lock | None = None
+        self._hold()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the store."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    # Finding images
+
+    def images(self) -> list[ImageInfo]:
+        """What the index knows of all images, oldest import first."""
+        return self._index.images()
+
+    def info(self, key: str) -> ImageInfo:
+        """What the index knows of one image.  Raises ImageNotFoundError."""
+        info = self._index.get(key)
+        if info is None:
+            raise ImageNotFoundError(f'image "{key}" is not in the store')
+        return info
+
+    def resolve(self, text: str) -> str:
+        """The key of an image ID, full or abbreviated to two hex digits or more, with or without ``sha512-``.
+
+        Longer IDs are cut to the length of a key.  Raises ImageNotFoundError, or RktError for an ID that is
+        none or fits several images.
+        """
+        digits = text.removeprefix(ID_PREFIX).lower()
+        if set(digits) - _HEX:
+            raise RktError(f'"{text}" is not a valid image ID')
+        if len(digits) < _MINIMUM_DIGITS:
+            raise RktError(f'image ID "{text}" is too short')
+        keys = self._index.keys_with_prefix((ID_PREFIX + digits)[:KEY_LENGTH])
+        if not keys:
+            raise ImageNotFoundError(f'no image IDs found for "{text}"')
+        if len(keys) > 1:
+            raise RktError(f'ambiguous image ID: "{text}"')
+        return keys[0]
+
+    def find(self, name: str, labels: list[Label] | None = None) -> str | None:
+        """The key of the image called ``name`` that has all the ``labels``; None when there is none.
+
+        Of several, without a version among the labels: one fetched as the latest first; then the one
+        imported last.
+        """
+        wanted = labels or []
+        versioned = any(label.name == "version" for label in wanted)
+        best: ImageInfo | None = None
+        for info in self._index.with_name(name):
+            try:
+                has = self.manifest(info.key).labels
+            except (RktError, OSError):
+                # Being removed at this moment, or damaged: not a candidate.
+                continue
+            if not all(label in has for label in wanted):
+                continue
+            if best is None or _rank(info, versioned) >= _rank(best, versioned):
+                best = info
+        return best.key if best else None
+
+    def lookup(self, text: str) -> str:
+        """The key of an image given by ID or by ``name[:version][,label=value...]``, as users type it.
+
+        Raises ImageNotFoundError, or RktError for a word that is neither.
+        """
+        if is_id(text):
+            return self.resolve(text)
+        from rkt.appc import discovery, labels
+
+        image = discovery.ImageName.parse(text)
+        return self.require(image.name, labels.from_map(image.labels))
+
+    def require(self, name: str, wanted: list[Label]) -> str:
+        """As ``find``, but raises ImageNotFoundError when there is none."""
+        key = self.find(name, wanted)
+        if key is None:
+            shown = " ".join(f"{{{label.name} {label.value}}}" for label in wanted)
+            raise ImageNotFoundError(
+                f'cannot find aci satisfying name: "{name}" and labels: [{shown}] in the local store'
+            )
+        return key
+
+    # One image
+
+    def manifest_bytes(self, key: str) -> bytes:
+        """The manifest of an image, compact JSON as it is written into pods."""
+        try:
+            with open(self.places.manifest(key), "rb") as file:
+                return file.read()
+        except FileNotFoundError as error:
+            raise ImageNotFoundError(f'image "{key}" is not in the store') from error
+
+    def manifest(self, key: str) -> ImageManifest:
+        from rkt.appc.image import ImageManifest
+
+        try:
+            return ImageManifest.decode(self.manifest_bytes(key))
+        except ImageNotFoundError:
+            raise
+        except RktError as error:
+            raise RktError(f'manifest of image "{key}" cannot be read') from error
+
+    def open_blob(self, key: str) -> FileIO:
+        """The uncompressed image, opened for reading; counts as a use of the image."""
+        try:
+            file = open(self.places.blob(key), "rb", buffering=0)
+        except FileNotFoundError as error:
+            raise ImageNotFoundError(f'image "{key}" is not in the store') from error
+        self.touch(key)
+        return file
+
+    def touch(self, key: str) -> None:
+        """Note that the image is being used, for ``image gc``."""
+        info = self._index.get(key)
+        now = time.time_ns()
+        if info is not None and not 0 <= now - info.last_used < _TOUCH_INTERVAL:
+            self._index.touch(key, now)
+
+    def import_image(
+        self,
+        source: Readable,
+        *,
+        latest: bool = False,
+        check: Callable[[ImageManifest], None] = lambda _: None,
+    ) -> str:
+        """Take the image file read from ``source`` into the store and return its key.
+
+        ``check`` is called with the manifest after all of the file has been read and before the image
+        enters the store: what it raises keeps the image out.
+        """
+        from rkt.store import importer
+
+        self.places.make()
+        self._hold()
+        return importer.import_image(self.places, self._index, source, latest=latest, check=check)
+
+    def remove(self, key: str) -> None:
+        """Remove an image.  Pods are not affected: they use its tree, or a copy.
+
+        First the row goes, then the files: a crash leaves a blob nobody knows, which ``image gc`` removes.
+        Raises ImageNotFoundError, StaleFilesError when files were left behind.
+        """
+        with directories.key_lock(self.places.image_locks, key):
+            if not self._index.remove(key):
+                raise ImageNotFoundError(f'image "{key}" is not in the store')
+            self._erase(key)
+
+    def collect_orphans(self) -> list[str]:
+        """Remove blobs and manifests without a row, which a crash may leave, and locks of images gone.
+
+        Returns the keys.  Images being imported at this moment are locked and left alone.
+        """
+        known = {info.key for info in self._index.images()}
+        removed = []
+        for key in sorted(set(self._keys_on_disk()) - known):
+            with directories.key_lock(self.places.image_locks, key):
+                if self._index.get(key) is None:
+                    self._erase(key)
+                    removed.append(key)
+        self._collect_locks()
+        return removed
+
+    # Trees
+
+    @property
+    def trees(self) -> Trees:
+        """The rendered trees."""
+        if self._trees is None:
+            from rkt.store.trees import Trees
+
+            self._trees = Trees(self, self._index)
+        return self._trees
+
+    def render(self, key: str, *, rebuild: bool = False) -> str:
+        """Render an image with its dependencies unless that was done before; the tree's ID.  Root only."""
+        tree_id = self.trees.render(key, rebuild=rebuild)
+        self.touch(key)
+        return tree_id
+
+    def tree_id(self, key: str) -> str:
+        """The ID the tree of an image has or would have, from what its dependencies resolve to now."""
+        return self.trees.tree_id(key)
+
+    def tree_root(self, tree_id: str) -> str:
+        """The directory of a rendered tree, with ``rootfs/`` and ``manifest`` in it."""
+        return self.trees.path(tree_id)
+
+    def check_tree(self, tree_id: str) -> None:
+        """Compare a tree with the checksum made when it was rendered; raises RktError when it differs."""
+        self.trees.check(tree_id)
+
+    def remove_tree(self, tree_id: str) -> None:
+        """Remove a rendered tree; one that is gone already is fine."""
+        self.trees.remove(tree_id)
+
+    def extract_image(
+        self, key: str, directory: str, *, rootfs_only: bool = False, shift: tuple[int, int] | None = None
+    ) -> None:
+        """Unpack one image, without its dependencies, into a directory that exists.
+
+        With ``rootfs_only`` what is in the image's ``rootfs`` goes straight into ``directory``.
+        """
+        from rkt.store import unpack
+
+        unpack.extract_image(self, key, directory, rootfs_only=rootfs_only, shift=shift)
+
+    def extract_rendered(
+        self, key: str, directory: str, *, rootfs_only: bool = False, shift: tuple[int, int] | None = None
+    ) -> None:
+        """Unpack an image with its dependencies as ``manifest`` and ``rootfs/`` into a directory that exists.
+
+        For pods without overlay: nothing is kept in the tree store.  ``shift`` is (first ID, count) for a
+        user namespace.
+        """
+        from rkt.store import unpack
+
+        unpack.extract_rendered(self, key, directory, rootfs_only=rootfs_only, shift=shift)
+        self.touch(key)
+
+    # Inside
+
+    def _hold(self) -> None:
+        """The store is in use: whoever changes its layout takes this lock exclusively."""
+        if self._lock is None and os.path.isdir(self.places.cas):
+            self._lock = Lock.open(self.places.cas)
+            self._lock.shared()
+
+    def _erase(self, key: str) -> None:
+        failures = []
+        for path in (self.places.blob(key), self.places.manifest(key)):
+            try:
+                os.unlink(path)
+                files.fsync_directory(os.path.dirname(path))
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                failures.append(error)
+        if failures:
+            raise StaleFilesError(f'some files of image "{key}" cannot be removed') from failures[0]
+
+    def _keys_on_disk(self) -> Iterator[str]:
+        for base in (self.places.blobs, self.places.manifests):
+            for directory, _, names in os.walk(os.path.join(base, "sha512")):
+                for name in sorted(names):
+                    if self.places.blob(name).endswith(f"{os.path.basename(directory)}/{name}") and _is_key(
+                        name
+                    ):
+                        yield name
+
+    def _collect_locks(self) -> None:
+        """Unlink lock files of images that are gone; whoever waits for one notices and makes it anew."""
+        try:
+            names = os.listdir(self.places.image_locks)
+        except FileNotFoundError:
+            return
+        for name in names:
+            if not _is_key(name) or os.path.exists(self.places.blob(name)):
+                continue
+            path = os.path.join(self.places.image_locks, name)
+            with Lock.open(path) as lock:
+                if lock.try_exclusive() and lock.is_current() and not os.path.exists(self.places.blob(name)):
+                    os.unlink(path)
+
+    def _scan(self) -> tuple[list[ImageInfo], list[tuple[str, str, int]]]:
+        """What a lost index is rebuilt from; times are those of the manifest file."""
+        from rkt.store import rebuild
+
+        return rebuild.scan(self.places, sorted(set(self._keys_on_disk())))
+
+
+def _rank(info: ImageInfo, versioned: bool) -> tuple[bool, int]:
+    return (info.latest and not versioned, info.import_time)
+
+
+def _is_key(name: str) -> bool:
+    digits = name.removeprefix(ID_PREFIX)
+    return len(name) == KEY_LENGTH and name.startswith(ID_PREFIX) and not set(digits) - _HEX

@@ -1,0 +1,84 @@
+"""Files under way in ``cas/tmp``: each is flocked by its writer, so what a killed one left can be told.
+
+The lock is taken after the file is made; in between a collector may take and remove it.  The writer
+notices that its file has no name any more and makes another one.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rkt.linux import files
+from rkt.linux.lock import Lock
+from rkt.store.directories import own_file
+
+_ATTEMPTS = 16
+
+
+class TemporaryFile:
+    """A locked file of this process in ``directory``: written, then renamed to its place or removed."""
+
+    __slots__ = ("_lock", "path")
+
+    def __init__(self, directory: str, prefix: str) -> None:
+        for _ in range(_ATTEMPTS):
+            self.path = os.path.join(directory, f"{prefix}-{os.urandom(8).hex()}")
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._lock = Lock(os.open(self.path, flags, 0o600), self.path)
+            try:
+                own_file(self._lock.fd)
+                if self._lock.try_exclusive() and self._lock.is_current():
+                    return
+            except BaseException:
+                self.close()
+                raise
+            self._lock.close()
+        raise FileExistsError(f"cannot keep a temporary file in {directory}")
+
+    @property
+    def fd(self) -> int:
+        return self._lock.fd
+
+    def publish(self, path: str) -> None:
+        """Make the content durable and give it its name."""
+        os.fsync(self.fd)
+        os.rename(self.path, path)
+        self.path = ""
+        files.fsync_directory(os.path.dirname(path))
+
+    def close(self) -> None:
+        """Remove the file unless it was published."""
+        if self.path:
+            try:
+                os.unlink(self.path)
+            except FileNotFoundError:
+                pass
+            self.path = ""
+        self._lock.close()
+
+    def __enter__(self) -> TemporaryFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def collect(directory: str) -> list[str]:
+    """Remove files and directories in ``directory`` whose writers are gone; returns their paths."""
+    removed: list[str] = []
+    try:
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return removed
+    for name in names:
+        path = os.path.join(directory, name)
+        try:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            lock = Lock(os.open(path, flags), path)
+        except OSError:
+            continue
+        with lock:
+            if lock.try_exclusive() and lock.is_current():
+                files.remove_tree(path, missing_ok=True)
+                removed.append(path)
+    return removed
