@@ -1,0 +1,59 @@
+"""``rkt image extract`` and what it shares with ``image render``: an image into a directory of the user's."""
+
+from __future__ import annotations
+
+import os
+
+from rkt.errors import RktError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rkt.cli.call import Call
+
+
+def run(call: Call) -> int:
+    from rkt.store.store import Store
+
+    if len(call.args) != 2:
+        return call.usage()
+    with Store(call.globals.dir, call.notify("db")) as store:
+        key = store.lookup(call.args[0])
+
+        def fill(directory: str) -> None:
+            store.extract_image(key, directory, rootfs_only=call.flags["rootfs-only"])
+
+        fill_directory(call.args[1], fill, overwrite=call.flags["overwrite"])
+    return 0
+
+
+def check_output(path: str, *, overwrite: bool) -> None:
+    """Refuse the root directory, and a path that exists unless it may be overwritten (RktError)."""
+    if os.path.realpath(path) == "/":
+        raise RktError("this would delete your root filesystem. Refusing.")
+    if os.path.lexists(path) and not overwrite:
+        raise RktError(f"output directory exists (try --overwrite): {path}")
+
+
+def fill_directory(path: str, fill: Callable[[str], None], *, overwrite: bool) -> None:
+    """Call ``fill`` with a new directory beside ``path``, then give it that name.
+
+    What was there before goes only when the new directory is complete; a failure leaves it as it was.
+    """
+    from rkt.linux import files
+
+    check_output(path, overwrite=overwrite)
+    target = os.path.abspath(path)
+    parent, name = os.path.split(target)
+    os.makedirs(parent, exist_ok=True)
+    temporary = os.path.join(parent, f".{name}.{os.urandom(6).hex()}.new")
+    files.make_directory(temporary, 0o755)
+    try:
+        fill(temporary)
+        if overwrite:
+            files.remove_tree(target, missing_ok=True)
+        os.rename(temporary, target)
+    except BaseException:
+        files.remove_tree(temporary, missing_ok=True)
+        raise

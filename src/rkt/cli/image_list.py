@@ -1,0 +1,89 @@
+"""``rkt image list``: the images of the store as a table or as JSON."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from rkt.cli.call import Call
+    from rkt.store.index import ImageInfo
+
+SHORT_ID = len("sha512-") + 12
+HEADERS = {"id": "ID", "name": "NAME", "size": "SIZE", "importtime": "IMPORT TIME", "lastused": "LAST USED"}
+SORT: dict[str, Callable[[ImageInfo], Any]] = {
+    "name": lambda info: info.name,
+    "importtime": lambda info: info.import_time,
+    "lastused": lambda info: info.last_used,
+    "size": lambda info: info.total_size,
+}
+
+
+def run(call: Call) -> int:
+    from rkt.errors import RktError
+    from rkt.store.store import Store
+
+    images: list[tuple[ImageInfo, str]] = []
+    with Store(call.globals.dir, call.notify("db")) as store:
+        for info in store.images():
+            try:
+                images.append((info, _name(info.name, store.manifest_bytes(info.key))))
+            except (RktError, OSError):
+                # Removed at this moment.
+                continue
+    order = [SORT[field] for field in call.flags["sort"]]
+    images.sort(key=lambda image: [of(image[0]) for of in order], reverse=call.flags["order"] == "desc")
+    if call.flags["format"]:
+        call.print(_json(images, pretty=call.flags["format"] == "json-pretty"))
+    else:
+        call.print(_table(call, images))
+    return 0
+
+
+def _name(name: str, manifest: bytes) -> str:
+    """``name:version``; the manifest is read without judging it, so that every image can be listed."""
+    from rkt.appc import gojson
+
+    try:
+        labels = gojson.loads(manifest).get("labels") or []
+        version = next(label["value"] for label in labels if label["name"] == "version")
+    except (ValueError, LookupError, StopIteration, AttributeError, TypeError):
+        return name
+    return f"{name}:{version}"
+
+
+def _table(call: Call, images: list[tuple[ImageInfo, str]]) -> str:
+    from rkt.cli import times
+    from rkt.cli.table import Table
+
+    full: bool = call.flags["full"]
+    time = times.exact if full else times.age
+    cells: dict[str, Callable[[ImageInfo, str], str]] = {
+        "id": lambda info, _: info.key if full else info.key[:SHORT_ID],
+        "name": lambda _, name: name,
+        "size": lambda info, _: str(info.total_size) if full else times.size(info.total_size),
+        "importtime": lambda info, _: time(info.import_time),
+        "lastused": lambda info, _: time(info.last_used),
+    }
+    fields: list[str] = call.flags["fields"]
+    table = Table(() if call.flags["no-legend"] else [HEADERS[field] for field in fields])
+    for info, name in images:
+        table.row(*(cells[field](info, name) for field in fields))
+    return table.render()
+
+
+def _json(images: list[tuple[ImageInfo, str]], *, pretty: bool) -> str:
+    from rkt.appc import gojson
+
+    values = [
+        {
+            "id": info.key,
+            "name": name,
+            "import_time": info.import_time,
+            "last_used_time": info.last_used,
+            "size": info.total_size,
+        }
+        for info, name in images
+    ]
+    return gojson.dumps(values or None, "\t" if pretty else None)
