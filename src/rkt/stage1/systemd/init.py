@@ -1,0 +1,167 @@
+"""Entry point ``run``: turns the process that stage0 executed into the pod's supervisor.
+
+Plans, attaches the network, enters a mount namespace of its own and prepares the apps there, enters
+the pod's cgroup, writes ``ppid`` and executes systemd-nspawn.  The fd of the pod's lock stays open
+throughout: the pod lives as long as it is held.  Whatever fails before the end is undone; only the pod's
+directory stays, exited, for gc.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rkt.errors import RktError, one_line, tree
+from rkt.linux import namespaces
+from rkt.network import forwarding, lifecycle, selection
+from rkt.stage1.common import flags as command_line
+from rkt.stage1.common import pod as pods
+from rkt.stage1.common import status
+from rkt.stage1.systemd import plan as plans
+from rkt.stage1.systemd import prepare, supervisor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rkt.network.lifecycle import NetworkSetup
+    from rkt.stage1.common.flags import RunFlags
+    from rkt.stage1.common.pod import Pod
+    from rkt.stage1.systemd.plan import Plan
+
+FAILURE = 254
+
+
+def main(argv: list[str]) -> int:
+    """Returns only when something failed; the pod's result is the supervisor's exit code."""
+    debug = "--debug" in argv
+    try:
+        flags = command_line.run_flags(argv[1:])
+        debug = flags.debug
+        lock_fd = _lock_fd()
+        pod = pods.load(os.getcwd(), flags.uuid)
+        run(pod, flags, lock_fd)
+    except (RktError, OSError, ValueError) as error:
+        for line in tree(error) if debug else [one_line(error)]:
+            _say(f"stage1: {line}")
+        hint = getattr(error, "hint", "")
+        if hint:
+            _say(f"stage1: {hint}")
+    return FAILURE
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def _note(line: str) -> None:
+    _say(f"stage1: {line}")
+
+
+def _network_note(line: str) -> None:
+    _say(f"networking: {line}")
+
+
+def _lock_fd() -> int:
+    """The fd of the pod's lock, which stage0 passed on; children of ours do not get it."""
+    text = os.environ.get("RKT_LOCK_FD", "")
+    if not text.isdigit():
+        raise RktError("RKT_LOCK_FD does not name the lock of the pod")
+    fd = int(text)
+    try:
+        os.set_inheritable(fd, False)
+    except OSError as error:
+        raise RktError(f"RKT_LOCK_FD: {fd} is not open") from error
+    return fd
+
+
+def run(pod: Pod, flags: RunFlags, lock_fd: int) -> None:
+    """Carry out everything up to the exec of the supervisor."""
+    if flags.mutable:
+        raise RktError("this stage1 does not support mutable pods")
+    if flags.private_users:
+        raise RktError("this stage1 does not support private users")
+    plan = plans.make(pod, flags)
+    networks = selection.parse_networks(flags.net) if flags.net else [(selection.DEFAULT, "")]
+    prepare.save_runtime_config(pod.directory, flags, networks)
+    _link_flavor(pod)
+    undo = _Undo(pod, flags)
+    try:
+        network = _set_up_network(pod, flags, networks)
+        plans.set_environment(plan, plans.metadata_url(flags, network.host_ip))
+        for note in plan.notes:
+            _note(note)
+        _prepare(plan, network)
+        _execute(plan, lock_fd)
+    except BaseException:
+        undo.run()
+        raise
+
+
+class _Undo:
+    """The way back: the namespaces this process came from, and what is to be taken down there."""
+
+    __slots__ = ("flags", "namespaces", "pod")
+
+    def __init__(self, pod: Pod, flags: RunFlags) -> None:
+        self.pod, self.flags = pod, flags
+        self.namespaces = {kind: namespaces.open_namespace(kind) for kind in ("net", "mnt", "cgroup")}
+
+    def run(self) -> None:
+        for kind, fd in self.namespaces.items():
+            namespaces.setns(fd, namespaces.KINDS[kind])
+        os.chdir(self.pod.directory)
+        for fault in lifecycle.teardown(self.pod.directory, self.pod.uuid, self.flags.local_config):
+            _network_note(f"error undoing the network setup: {fault}")
+        for error in supervisor.leave_own_cgroup(self.pod.directory):
+            _note(f"error removing the cgroup of the pod: {error}")
+
+
+def _link_flavor(pod: Pod) -> None:
+    path = os.path.join(pod.directory, "flavor")
+    try:
+        os.symlink("host", path)
+    except FileExistsError:
+        pass
+
+
+def _set_up_network(pod: Pod, flags: RunFlags, networks: list[tuple[str, str]]) -> NetworkSetup:
+    ports = forwarding.forwarded_ports(pod.manifest)
+    request = lifecycle.NetworkRequest(
+        pod.uuid,
+        pod.directory,
+        networks,
+        local_config=flags.local_config,
+        ports=ports,
+        notify=_network_note,
+        debug=flags.debug,
+    )
+    try:
+        return lifecycle.setup(request)
+    except (RktError, OSError) as error:
+        raise RktError("failed to setup network") from error
+
+
+def _prepare(plan: Plan, network: NetworkSetup) -> None:
+    prepare.enter_mount_namespace()
+    prepare.stage1_root(plan)
+    resolv_conf = network.dns.resolv_conf() if network.dns is not None else None
+    prepare.app_roots(plan, resolv_conf, _note)
+    if plan.flags.debug:
+        for line in plan.describe():
+            _note(line)
+
+
+def _execute(plan: Plan, lock_fd: int) -> None:
+    pod = plan.pod
+    host = supervisor.detect()
+    argv = supervisor.arguments(plan, host)
+    environment = supervisor.variables(plan)
+    subcgroup = supervisor.enter_cgroup(pod.machine_name, host, pod.directory)
+    status.write(pod.directory, "subcgroup", subcgroup)
+    if plan.flags.debug:
+        from rkt.linux.process import quote
+
+        _note(f"executing {quote(argv)}")
+    status.write_pid(pod.directory, "ppid", os.getpid())
+    os.set_inheritable(lock_fd, True)
+    os.execve(argv[0], argv, environment)

@@ -1,0 +1,201 @@
+"""Everything ``run`` will do for a pod, decided before any of it is done.
+
+A ``Plan`` is plain data; ``describe`` prints it for ``--debug``.  Making one reads the pod and the roots of
+its apps, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rkt.errors import RktError
+from rkt.stage1.common import confinement, environment, mounts, users
+from rkt.stage1.systemd import units
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rkt.stage1.common.confinement import SystemCalls
+    from rkt.stage1.common.flags import RunFlags
+    from rkt.stage1.common.mounts import PlannedMount
+    from rkt.stage1.common.pod import App, Pod
+    from rkt.stage1.common.users import Identity
+    from rkt.stage1.systemd.units import AppUnit
+
+NOTIFY_ANNOTATION = "appc.io/executor/supports-systemd-notify"
+_METADATA_PORT = 18112
+_NAME_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
+
+
+class AppPlan:
+    """What one app gets: its unit, environment and mounts; ``read_only`` is its root file system's."""
+
+    __slots__ = ("app", "environment", "identity", "mounts", "read_only", "unit")
+
+    def __init__(self, app: App, unit: AppUnit, identity: Identity) -> None:
+        self.app, self.unit, self.identity = app, unit, identity
+        self.environment: list[tuple[str, str]] = []
+        self.mounts: list[PlannedMount] = []
+        self.read_only = app.runtime.read_only_root_fs
+
+
+class Plan:
+    """A pod's apps and what surrounds them."""
+
+    __slots__ = ("apps", "flags", "hostname", "notes", "pod")
+
+    def __init__(self, pod: Pod, flags: RunFlags) -> None:
+        self.pod, self.flags = pod, flags
+        self.hostname = flags.hostname or pod.machine_name
+        self.apps: list[AppPlan] = []
+        self.notes: list[str] = []
+
+    def unit_files(self) -> dict[str, str]:
+        """Every unit of this pod that is not part of the stage1 image."""
+        names = [entry.app.name for entry in self.apps]
+        files = units.pod_units(names, interactive=self.flags.interactive)
+        for entry in self.apps:
+            files.update(entry.unit.files())
+        return files
+
+    def capabilities(self) -> list[str] | None:
+        """The capabilities of all apps together; None when they are not restricted."""
+        names: set[str] = set()
+        for entry in self.apps:
+            if entry.unit.capabilities is None:
+                return None
+            names.update(entry.unit.capabilities)
+        return sorted(names)
+
+    def describe(self) -> list[str]:
+        """Lines for ``--debug``."""
+        lines = [f"pod {self.pod.uuid}, host name {self.hostname}"]
+        for entry in self.apps:
+            lines.extend(mount.describe() for mount in entry.mounts)
+        for name, text in sorted(self.unit_files().items()):
+            lines.append(f"unit {name}:")
+            lines.extend("  " + line for line in text.splitlines() if line)
+        return lines
+
+
+def make(pod: Pod, flags: RunFlags) -> Plan:
+    """The plan of a pod; programs and working directories are looked up when the mounts are there.
+
+    RktError for whatever the manifests ask for and cannot be given.
+    """
+    if not pod.apps:
+        raise RktError("the pod has no apps")
+    if flags.interactive and len(pod.apps) > 1:
+        raise RktError("interactive option only supports one image")
+    plan = Plan(pod, flags)
+    planned = mounts.plan(pod)
+    for app in pod.apps:
+        try:
+            entry = _plan_app(pod, app, flags, plan.notes)
+        except (OSError, RktError) as error:
+            raise RktError(f'unable to prepare app "{app.name}"') from error
+        entry.mounts = [mount for mount in planned if mount.app == app.name]
+        plan.apps.append(entry)
+    return plan
+
+
+def metadata_url(flags: RunFlags, host_ip: str) -> str:
+    """AC_METADATA_URL for apps, "" without ``--mds-token``; 127.0.0.1 with host networking."""
+    if not flags.mds_token:
+        return ""
+    return f"http://{host_ip or '127.0.0.1'}:{_METADATA_PORT}/{flags.mds_token}"
+
+
+def set_environment(plan: Plan, url: str) -> None:
+    """Complete the apps' environments, once the network has told the metadata service's address."""
+    for entry in plan.apps:
+        entry.environment = environment.complete(entry.app.variables, entry.app.name, metadata_url=url)
+        for name, _ in entry.environment:
+            # systemd passes over such a name without a word.
+            if not _NAME_LETTERS.issuperset(name):
+                plan.notes.append(
+                    f'warning: app "{entry.app.name}": environment variable "{name}" is left out, '
+                    "systemd takes letters, digits and _ only"
+                )
+
+
+def _plan_app(pod: Pod, app: App, flags: RunFlags, notes: list[str]) -> AppPlan:
+    root_fd = os.open(pod.app_root(app.name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        identity = users.resolve(root_fd, app.app.user, app.app.group, app.app.supplementary_gids)
+    finally:
+        os.close(root_fd)
+    unit = units.AppUnit(app.name, app.image.name, app.app.exec)
+    unit.uid, unit.gid, unit.groups = identity.uid, identity.gid, identity.groups
+    unit.interactive = flags.interactive
+    unit.notify = app.image.annotation(NOTIFY_ANNOTATION) == "true"
+    unit.working_directory = _directory(app.app.working_directory)
+    for handler in app.app.event_handlers:
+        if handler.exec and handler.name == "pre-start":
+            unit.pre_start = list(handler.exec)
+        elif handler.exec:
+            unit.post_stop = list(handler.exec)
+    _confine(unit, app, flags)
+    unit.resources = _resources(app, notes)
+    return AppPlan(app, unit, identity)
+
+
+def _directory(path: str) -> str:
+    if path and not path.startswith("/"):
+        raise RktError(f'working directory "{path}" is not absolute')
+    return path or "/"
+
+
+def _confine(unit: AppUnit, app: App, flags: RunFlags) -> None:
+    if not flags.disable_capabilities:
+        unit.capabilities = confinement.capability_set(app.app)
+    unit.no_new_privileges = confinement.no_new_privileges(app.app)
+    calls = None if flags.disable_seccomp else confinement.system_calls(app.app)
+    if calls is not None:
+        unit.system_calls, unit.system_call_errno = system_call_filter(calls), calls.errno
+        # A filter that a setuid program could leave behind would not be one.
+        unit.no_new_privileges = unit.no_new_privileges or unit.uid != 0
+    if not flags.disable_paths:
+        unit.read_only_paths = list(confinement.READ_ONLY_PATHS)
+        unit.hidden_paths = list(confinement.HIDDEN_PATHS)
+
+
+def system_call_filter(calls: SystemCalls) -> str:
+    """The value of SystemCallFilter=.
+
+    rkt's default list is written as what it refuses: calls that are newer than systemd's C library are
+    then left to the filter around the pod, which answers ENOSYS, and programs fall back.
+    """
+    if calls.allow and not calls.default:
+        return " ".join(sorted(calls.names))
+    return "~" + " ".join(sorted(calls.refused()))
+
+
+def _resources(app: App, notes: list[str]) -> list[tuple[str, str]]:
+    wanted = confinement.Resources(app.app)
+    options: list[tuple[str, str]] = []
+    if wanted.memory is not None:
+        options.append(("MemoryMax", str(wanted.memory)))
+    if wanted.cpu_milli is not None:
+        # systemd takes whole per cents of one processor, and no 0.
+        options.append(("CPUQuota", f"{max(wanted.cpu_milli // 10, 1)}%"))
+    if wanted.cpu_shares is not None:
+        options.append(("CPUShares", str(wanted.cpu_shares)))
+    if wanted.oom_score_adj is not None:
+        options.append(("OOMScoreAdjust", str(wanted.oom_score_adj)))
+    known = {
+        "os/linux/capabilities-retain-set",
+        "os/linux/capabilities-remove-set",
+        "os/linux/seccomp-retain-set",
+        "os/linux/seccomp-remove-set",
+        "os/linux/no-new-privileges",
+        "os/linux/oom-score-adj",
+        "os/linux/cpu-shares",
+        "resource/cpu",
+        "resource/memory",
+    }
+    notes.extend(
+        f'warning: app "{app.name}": isolator {isolator.name} is ignored'
+        for isolator in app.app.isolators
+        if isolator.name not in known
+    )
+    return options

@@ -1,0 +1,325 @@
+"""Carries a plan out: mounts, devices and files, all in stage1's root and the apps' roots.
+
+Runs in a mount namespace of its own.  What lies in an app's root came with an image: it is only touched by
+fds below that root (``rkt.linux.paths``), so a link there leads nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from rkt.errors import RktError
+from rkt.linux import files, mount, namespaces, paths
+from rkt.stage1.common import environment, executable, mounts
+from rkt.stage1.systemd import units
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rkt.stage1.common.flags import RunFlags
+    from rkt.stage1.common.pod import Pod
+    from rkt.stage1.systemd.plan import AppPlan, Plan
+
+_NSPAWN_RUN = "/run/systemd/nspawn"
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_DEVICES = (
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+)
+_DEVICE_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+    ("log", "/run/systemd/journal/dev-log"),
+)
+
+
+def enter_mount_namespace() -> None:
+    """A mount namespace that sees what the host mounts later, and shows the host nothing."""
+    namespaces.unshare(namespaces.CLONE_NEWNS)
+    mount.set_propagation("/", mount.MS_SLAVE, recursive=True)
+
+
+def stage1_root(plan: Plan) -> None:
+    """stage1's own root: identity, units, users, environments."""
+    root = plan.pod.stage1_root
+    if not _is_tmpfs("/run"):
+        # nspawn removes its files there with a function that refuses disk file systems, and says so.
+        files.make_directory(_NSPAWN_RUN, parents=True)
+        mount.mount("tmpfs", _NSPAWN_RUN, "tmpfs", mount.MS_NOSUID | mount.MS_NODEV, "mode=0755")
+    _write(root, "etc/machine-id", plan.pod.machine_id + "\n", 0o444)
+    _write(root, "etc/hostname", plan.hostname + "\n")
+    passwd, group = user_files(plan)
+    _write(root, "etc/passwd", passwd)
+    _write(root, "etc/group", group)
+    for name, text in plan.unit_files().items():
+        _write(root, f"{units.DIRECTORY}/{name}", text)
+    for entry in plan.apps:
+        _write(root, f"rkt/env/{entry.app.name}", environment.encode(entry.environment))
+
+
+def _is_tmpfs(path: str) -> bool:
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return paths.filesystem_type(fd) == paths.TMPFS_MAGIC
+    finally:
+        os.close(fd)
+
+
+def _write(root: str, path: str, data: str | bytes, mode: int = 0o644) -> None:
+    """A file of stage1's root, which only stage0 and this program have written to so far."""
+    content = data.encode() if isinstance(data, str) else data
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(os.path.join(root, path), flags, mode)
+    try:
+        os.fchmod(fd, mode)
+        files.write_all(fd, content)
+    finally:
+        os.close(fd)
+
+
+def user_files(plan: Plan) -> tuple[str, str]:
+    """passwd and group of stage1's root: systemd wants an entry for every id it is given."""
+    uids: dict[int, int] = {}
+    gids: set[int] = set()
+    for entry in plan.apps:
+        uids.setdefault(entry.identity.uid, entry.identity.gid)
+        gids.update((entry.identity.gid, *entry.identity.groups))
+    uids.pop(0, None)
+    gids.discard(0)
+    passwd = ["root:x:0:0:root:/root:/bin/sh\n"]
+    passwd += [f"gen{uid}:x:{uid}:{gid}::/:/bin/sh\n" for uid, gid in sorted(uids.items())]
+    group = ["root:x:0:\n", *(f"gen{gid}:x:{gid}:\n" for gid in sorted(gids))]
+    return "".join(passwd), "".join(group)
+
+
+class AppRoots:
+    """The root directories of the apps, open; closes them at the end of ``with``."""
+
+    __slots__ = ("fds", "pod")
+
+    def __init__(self, pod: Pod) -> None:
+        self.pod = pod
+        self.fds: dict[str, int] = {}
+
+    def __enter__(self) -> AppRoots:
+        for app in self.pod.apps:
+            self.fds[app.name] = os.open(self.pod.app_root(app.name), _OPEN_DIRECTORY)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self.fds.values():
+            os.close(fd)
+
+
+def app_roots(plan: Plan, resolv_conf: str | None, notify: Callable[[str], object]) -> None:
+    """Prepare every app's root: its base, its volumes, then its program; read-only roots last.
+
+    ``resolv_conf`` is the content for /etc/resolv.conf that came with a network, or None.
+    """
+    with AppRoots(plan.pod) as roots:
+        for entry in plan.apps:
+            name = entry.app.name
+            try:
+                if entry.read_only:
+                    # The root has to be a mount to become read-only; reopened, the fd is on it.
+                    root = plan.pod.app_root(name)
+                    mount.bind_fd(roots.fds[name], roots.fds[name], recursive=True, read_only=False)
+                    os.close(roots.fds.pop(name))
+                    roots.fds[name] = os.open(root, _OPEN_DIRECTORY)
+                base(roots.fds[name])
+                name_files(plan, entry, roots.fds[name], resolv_conf)
+            except OSError as error:
+                raise RktError(f'unable to prepare the root file system of app "{name}"') from error
+        mounter = mounts.Mounter(notify)
+        for entry in plan.apps:
+            mounter.carry_out(entry.mounts, roots.fds)
+        for entry in plan.apps:
+            name = entry.app.name
+            try:
+                program(plan.pod, entry, roots.fds[name])
+                if entry.read_only:
+                    mount.mount_setattr(roots.fds[name], set=mount.MOUNT_ATTR_RDONLY)
+            except (OSError, RktError) as error:
+                raise RktError(f'unable to prepare app "{name}"') from error
+
+
+def base(root_fd: int) -> None:
+    """The directories every app has, /dev with its own nodes, /etc/mtab."""
+    for path in ("/proc", "/sys", "/etc", "/run/systemd/journal", "/run/systemd/incoming"):
+        os.close(paths.make_directories(root_fd, path))
+    try:
+        os.close(paths.open_in_root(root_fd, "/tmp", os.O_PATH))
+    except FileNotFoundError:
+        os.close(paths.make_directories(root_fd, "/tmp", 0o1777))
+    for name in ("/run/systemd/notify",):
+        os.close(mounts.open_target(root_fd, name, directory=False))
+    target = _device_directory(root_fd)
+    try:
+        devices = mount.new_mount(
+            "tmpfs",
+            {"mode": "0755", "size": "65536k", "nr_inodes": "65536", "source": "tmpfs"},
+            attributes=mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC,
+        )
+        try:
+            _fill_devices(devices)
+            mount.move_mount(devices, target)
+        finally:
+            os.close(devices)
+    finally:
+        os.close(target)
+    etc = paths.make_directories(root_fd, "/etc")
+    try:
+        os.symlink("../proc/self/mounts", "mtab", dir_fd=etc)
+    except FileExistsError:
+        pass
+    finally:
+        os.close(etc)
+
+
+def _device_directory(root_fd: int) -> int:
+    """An fd of the app's /dev.  Anything but a directory there is replaced by one, also a link."""
+    flags = os.O_PATH | os.O_NOFOLLOW
+    try:
+        fd = paths.open_in_root(root_fd, "/dev", flags)
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+        os.unlink("dev", dir_fd=root_fd)
+    except FileNotFoundError:
+        pass
+    return paths.make_directories(root_fd, "/dev")
+
+
+def _fill_devices(fd: int) -> None:
+    """Device nodes of a new /dev, links, and the places where systemd binds the pod's terminals."""
+    for name, major, minor in _DEVICES:
+        os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=fd)
+        os.chmod(name, 0o666, dir_fd=fd)
+    os.mkdir("net", 0o755, dir_fd=fd)
+    if os.path.exists("/dev/net/tun"):
+        os.mknod("net/tun", stat.S_IFCHR | 0o666, os.makedev(10, 200), dir_fd=fd)
+        os.chmod("net/tun", 0o666, dir_fd=fd)
+    for name, target in _DEVICE_LINKS:
+        os.symlink(target, name, dir_fd=fd)
+    for name in ("pts", "shm"):
+        os.mkdir(name, 0o755, dir_fd=fd)
+    os.close(os.open("console", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd))
+
+
+def name_files(plan: Plan, entry: AppPlan, root_fd: int, resolv_conf: str | None) -> None:
+    """/etc/hostname, /etc/resolv.conf and /etc/hosts, mounted over what the image has.
+
+    Who wins is the table of facts on DNS: the host's file, stage0's, a volume, a network's, the image's.
+    """
+    stage1 = plan.pod.stage1_root
+    flags = plan.flags
+    mounted = {mount.target for mount in entry.mounts}
+    chosen = [("/etc/hostname", os.path.join(stage1, "etc/hostname"), True)]
+    if flags.resolv == "host":
+        chosen.append(("/etc/resolv.conf", "/etc/resolv.conf", True))
+    elif flags.resolv == "stage0":
+        chosen.append(("/etc/resolv.conf", os.path.join(stage1, "etc/rkt-resolv.conf"), False))
+    elif flags.resolv == "default" and resolv_conf is not None:
+        path = os.path.join(stage1, "etc/rkt-resolv.conf")
+        _write(stage1, "etc/rkt-resolv.conf", resolv_conf)
+        chosen.append(("/etc/resolv.conf", path, False))
+    if flags.hosts == "host":
+        chosen.append(("/etc/hosts", "/etc/hosts", True))
+    elif flags.hosts == "stage0":
+        chosen.append(("/etc/hosts", os.path.join(stage1, "etc/rkt-hosts"), False))
+    elif "/etc/hosts" not in mounted and not _exists(root_fd, "/etc/hosts"):
+        _write_hosts(stage1, plan.hostname, root_fd)
+    for target, source, read_only in chosen:
+        fd = mounts.open_target(root_fd, target, directory=False)
+        try:
+            mount.bind_fd(source, fd, recursive=False, read_only=read_only)
+        finally:
+            os.close(fd)
+
+
+def _exists(root_fd: int, path: str) -> bool:
+    try:
+        os.close(paths.open_in_root(root_fd, path, os.O_PATH | os.O_NOFOLLOW))
+    except OSError:
+        return False
+    return True
+
+
+def _write_hosts(stage1: str, hostname: str, root_fd: int) -> None:
+    """/etc/hosts of an app that has none: stage1's fallback, with the host name on the local address."""
+    with open(os.path.join(stage1, "etc/hosts-fallback")) as file:
+        text = file.read()
+    etc = paths.make_directories(root_fd, "/etc")
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = os.open("hosts", flags, 0o644, dir_fd=etc)
+        try:
+            os.fchmod(fd, 0o644)
+            files.write_all(fd, f"{text.rstrip()}\n127.0.0.1 {hostname}\n".encode())
+        finally:
+            os.close(fd)
+    finally:
+        os.close(etc)
+
+
+def program(pod: Pod, entry: AppPlan, root_fd: int) -> None:
+    """Find the programs of an app in its finished root, and note why one cannot be executed.
+
+    RktError when the search finds nothing or the working directory does not exist.
+    """
+    unit = entry.unit
+    try:
+        fd = paths.open_in_root(root_fd, unit.working_directory, os.O_PATH | os.O_DIRECTORY)
+        os.close(fd)
+    except OSError as error:
+        raise RktError(f'unable to use working directory "{unit.working_directory}"') from error
+    variables = dict(entry.app.variables)
+    for argv in (unit.argv, unit.pre_start, unit.post_stop):
+        if argv or argv is unit.argv:
+            argv[:1] = [
+                executable.find(
+                    root_fd,
+                    argv[0] if argv else "",
+                    search_path=variables.get("PATH"),
+                    working_directory=unit.working_directory,
+                )
+            ]
+    reason = executable.diagnose(root_fd, unit.argv[0])
+    if reason:
+        _write(pod.stage1_root, f"rkt/diagnostic/{entry.app.name}", f"Error: {reason}\n")
+
+
+def save_runtime_config(directory: str, flags: RunFlags, networks: list[tuple[str, str]]) -> None:
+    """``runtime-config``: how the pod runs, for the entry points that come later (facts of rkt 1.30)."""
+    from rkt.appc import gojson
+    from rkt.stage1.common import status
+
+    value = {
+        "MetadataServiceURL": "",
+        "PrivateUsers": flags.private_users,
+        "MDSToken": flags.mds_token,
+        "Hostname": flags.hostname,
+        "Debug": flags.debug,
+        "Mutable": flags.mutable,
+        "ResolvConfMode": flags.resolv,
+        "EtcHostsMode": flags.hosts,
+        "NetList": dict(networks),
+        "Interactive": flags.interactive,
+        "InsecureOptions": {
+            "DisablePaths": flags.disable_paths,
+            "DisableCapabilities": flags.disable_capabilities,
+            "DisableSeccomp": flags.disable_seccomp,
+        },
+        "IPCMode": flags.ipc,
+    }
+    status.write(directory, "runtime-config", gojson.dumps(value))

@@ -1,0 +1,213 @@
+"""How systemd-nspawn is called on this host, and the cgroup the pod lives in.
+
+Hosts differ in three ways: whether systemd runs them, whether its machined can be asked to register the
+pod, and whether rkt was started in a unit that is to keep the pod.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rkt.errors import RktError
+from rkt.linux import cgroup, files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rkt.stage1.systemd.plan import Plan
+
+PROGRAMS = ("/usr/bin/systemd-nspawn", "/bin/systemd-nspawn")
+UNIT_DIRECTORY = "/rkt/units"
+
+# What systemd and journald need to start apps as anybody, in mount namespaces of their own, and to end them.
+_SUPERVISOR = frozenset(
+    "CAP_AUDIT_WRITE CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_MKNOD "
+    "CAP_NET_BIND_SERVICE CAP_NET_RAW CAP_SETFCAP CAP_SETGID CAP_SETPCAP CAP_SETUID CAP_SYS_ADMIN "
+    "CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_RESOURCE CAP_SYS_TTY_CONFIG".split()
+)
+# What systemd-nspawn leaves to a container unless told otherwise (systemd-nspawn(1), --capability).
+_NSPAWN = frozenset(
+    "CAP_AUDIT_CONTROL CAP_AUDIT_WRITE CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID "
+    "CAP_IPC_OWNER CAP_KILL CAP_LEASE CAP_LINUX_IMMUTABLE CAP_MKNOD CAP_NET_BIND_SERVICE CAP_NET_BROADCAST "
+    "CAP_NET_RAW CAP_SETFCAP CAP_SETGID CAP_SETPCAP CAP_SETUID CAP_SYS_ADMIN CAP_SYS_BOOT CAP_SYS_CHROOT "
+    "CAP_SYS_NICE CAP_SYS_PTRACE CAP_SYS_RESOURCE CAP_SYS_TTY_CONFIG".split()
+)
+
+
+class Host:
+    """What matters of the machine: ``systemd`` booted it, ``machined`` answers there, ``unit`` is the
+    cgroup of the service rkt was started in ("" when in none)."""
+
+    __slots__ = ("machined", "systemd", "unit")
+
+    def __init__(self, *, systemd: bool, machined: bool, unit: str) -> None:
+        self.systemd, self.machined, self.unit = systemd, machined, unit
+
+
+def detect() -> Host:
+    """Look at this machine."""
+    systemd = os.path.isdir("/run/systemd/system")
+    machined = (
+        systemd
+        and os.path.exists("/run/dbus/system_bus_socket")
+        and os.path.exists("/usr/share/dbus-1/system-services/org.freedesktop.machine1.service")
+    )
+    return Host(systemd=systemd, machined=machined, unit=_unit(cgroup.own()) if systemd else "")
+
+
+def _unit(own: dict[str, str]) -> str:
+    """The cgroup of the system service we are in; a login session (a scope) is none."""
+    path = own.get("name=systemd", own.get(cgroup.UNIFIED, "/"))
+    parts = path.split("/")
+    for position, part in enumerate(parts):
+        if part.endswith(".service") and not part.startswith("user@"):
+            return "/".join(parts[: position + 1])
+    return ""
+
+
+def program() -> str:
+    """The path of systemd-nspawn; RktError when the host has none."""
+    for path in PROGRAMS:
+        if os.access(path, os.X_OK):
+            return path
+    raise RktError("systemd-nspawn is not installed", hint="on Debian: apt-get install systemd-container")
+
+
+def scope_name(machine: str) -> str:
+    """The unit name machined gives a machine: dashes and the like escaped (systemd-escape(1))."""
+    letters = []
+    for letter in machine:
+        if letter.isascii() and (letter.isalnum() or letter in ":_."):
+            letters.append(letter)
+        else:
+            letters.append("".join(f"\\x{byte:02x}" for byte in letter.encode()))
+    return f"machine-{''.join(letters)}.scope"
+
+
+def enter_cgroup(machine: str, host: Host, directory: str) -> str:
+    """Move this process into the pod's cgroup; the path to be written to ``subcgroup``.
+
+    A cgroup per hierarchy is made below the caller's own, so that limits on the caller hold for
+    the pod, and recorded in the pod's file ``cgroups`` before it exists.  Nothing is made when
+    the host's systemd does it: machined moves the supervisor to a scope of its own, and a service
+    that starts rkt keeps the pod in its cgroup.
+    """
+    name = scope_name(machine)
+    if host.unit:
+        return host.unit
+    if host.machined:
+        return f"/machine.slice/{name}"
+    own = cgroup.own()
+    mounted = cgroup.hierarchies()
+    wanted = []
+    for hierarchy in mounted:
+        parent = own[hierarchy.controllers[0]]
+        wanted.append((hierarchy, f"{parent.rstrip('/')}/{name}"))
+    lines = [f"{hierarchy.controllers[0]}:{path}\n" for hierarchy, path in wanted]
+    files.write_atomic(os.path.join(directory, "cgroups"), "".join(lines))
+    for hierarchy, path in wanted:
+        cgroup.create(path, mounted=[hierarchy])
+    for hierarchy, path in wanted:
+        cgroup.attach(path, 0, mounted=[hierarchy])
+    leading = own.get("name=systemd", own.get(cgroup.UNIFIED, "/"))
+    return f"{leading.rstrip('/')}/{name}"
+
+
+def leave_own_cgroup(directory: str) -> list[OSError]:
+    """Go back to the parent of the pod's cgroups and remove them: after a failed start."""
+    own = cgroup.own()
+    mounted = {hierarchy.controllers[0]: hierarchy for hierarchy in cgroup.hierarchies()}
+    for controller, path in own.items():
+        parent, _, name = path.rpartition("/")
+        if controller in mounted and name.startswith("machine-rkt"):
+            cgroup.attach(parent or "/", 0, mounted=[mounted[controller]])
+    return leave_cgroup(directory)
+
+
+def leave_cgroup(directory: str) -> list[OSError]:
+    """Remove the cgroups recorded in the pod's directory; the errors of those that are still busy."""
+    faults: list[OSError] = []
+    path = os.path.join(directory, "cgroups")
+    try:
+        with open(path) as file:
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return faults
+    mounted = {hierarchy.controllers[0]: hierarchy for hierarchy in cgroup.hierarchies()}
+    for line in lines:
+        controller, _, name = line.partition(":")
+        if controller not in mounted or not name.rpartition("/")[2].startswith("machine-rkt"):
+            continue
+        try:
+            cgroup.remove(name, mounted=[mounted[controller]])
+        except OSError as error:
+            faults.append(error)
+    if not faults:
+        os.unlink(path)
+    return faults
+
+
+def arguments(plan: Plan, host: Host) -> list[str]:
+    """The command line of systemd-nspawn."""
+    pod, flags = plan.pod, plan.flags
+    argv = [
+        program(),
+        "--boot",
+        "--settings=no",
+        "--notify-ready=yes",
+        f"--register={'yes' if host.machined else 'no'}",
+        f"--link-journal={'try-guest' if host.systemd and os.path.isdir('/var/log/journal') else 'no'}",
+        "--resolv-conf=off",
+        "--timezone=off",
+        f"--uuid={pod.uuid}",
+        f"--machine={pod.machine_name}",
+        f"--hostname={plan.hostname}",
+        f"--directory={pod.stage1_root}",
+        # systemd, journald and the few programs of the units come from the host.
+        "--bind-ro=/usr",
+        # systemd is to see our units only, and nothing that would make more of them.
+        f"--setenv=SYSTEMD_UNIT_PATH={UNIT_DIRECTORY}",
+        "--setenv=SYSTEMD_GENERATOR_PATH=/rkt/none",
+        "--setenv=SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/rkt/none",
+    ]
+    if host.unit or not host.machined:
+        argv.append("--keep-unit")
+    if not flags.debug:
+        argv.append("--quiet")
+    argv += _capabilities(plan.capabilities())
+    interactive = flags.interactive and os.isatty(0)
+    argv.append(f"--console={'interactive' if interactive else 'read-only'}")
+    if flags.debug:
+        argv += ["--", "--log-level=debug", "--log-target=console", "--show-status=1"]
+    else:
+        argv += ["--", "--log-target=null", "--show-status=0"]
+    return argv
+
+
+def _capabilities(apps: list[str] | None) -> list[str]:
+    if apps is None:
+        return ["--capability=all"]
+    needed = _SUPERVISOR | frozenset(apps)
+    options = []
+    if more := sorted(needed - _NSPAWN):
+        options.append("--capability=" + ",".join(more))
+    if less := sorted(_NSPAWN - needed):
+        options.append("--drop-capability=" + ",".join(less))
+    return options
+
+
+def variables(plan: Plan) -> dict[str, str]:
+    """systemd-nspawn's own environment; nothing of it but ``container`` reaches the pod."""
+    flags = plan.flags
+    found = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "SYSTEMD_LOG_LEVEL": "debug" if flags.debug else "err",
+        "SYSTEMD_NSPAWN_CONTAINER_SERVICE": "rkt",
+    }
+    for name in ("TERM", "COLORTERM", "NOTIFY_SOCKET"):
+        if name in os.environ:
+            found[name] = os.environ[name]
+    if flags.disable_paths:
+        found["SYSTEMD_NSPAWN_API_VFS_WRITABLE"] = "yes"
+    if flags.ipc == "parent":
+        found["SYSTEMD_NSPAWN_SHARE_NS_IPC"] = "true"
+    return found

@@ -1,0 +1,354 @@
+"""Unit files: a writer that escapes what comes from manifests, the pod's own units, an app's unit.
+
+Units have DefaultDependencies=no throughout: every order they need is said.  The pod's own units carry
+an underscore in their names, which no app name can have.  How a pod ends:
+
+* an app's unit stops; ``/rkt/app-exit`` (ExecStopPost) records its status, and on the first
+  failure asks for ``exit`` with that code;
+* when no app is left, nothing wants ``rkt_alive.target`` any more: its SuccessAction ends the pod;
+* every end goes through ``shutdown.target``: first ``rkt_ready.service`` stops and leaves the mark by which
+  ``/rkt/app-exit`` tells an app that was stopped from one that ended, then the apps, then journald,
+  which prints all it has received, and only then systemd ends.
+"""
+
+from __future__ import annotations
+
+from rkt.errors import RktError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Options = Sequence[tuple[str, str]]
+
+DIRECTORY = "rkt/units"
+"""Where the units are, below stage1's root; the only directory systemd looks into."""
+
+_RESERVED = ("systemd-journald", "dbus", "init")
+_LINE_LIMIT = 1 << 20
+_HEX = "0123456789abcdef"
+_ENDS = (("Conflicts", "shutdown.target"), ("Before", "shutdown.target"))
+_BARE = ("DefaultDependencies", "no")
+_END_POD = (("Requires", "rkt_exit.service"), ("After", "rkt_exit.service"))
+
+
+def unit_name(app: str) -> str:
+    """The unit of an app: ``APP.service``, or another name when systemd would mistake that one."""
+    return f"{app}_app.service" if app in _RESERVED else f"{app}.service"
+
+
+def render(sections: Sequence[tuple[str, Options]]) -> str:
+    """The text of a unit: sections with (option, value) pairs, in order, values as they shall stand.
+
+    RktError for a value no unit file can hold: a line break or NUL, a backslash at its end (which
+    would continue the line) or blanks around it (which would be lost), more than 1 MiB.
+    """
+    lines: list[str] = []
+    for section, options in sections:
+        lines.append(f"[{section}]")
+        for name, value in options:
+            if any(letter in value for letter in "\n\r\0") or value.endswith("\\") or value != value.strip():
+                raise RktError(f"{value!r} cannot be written into a unit file ({name})")
+            if len(value.encode("utf-8", "replace")) >= _LINE_LIMIT - len(name) - 2:
+                raise RktError(f"{name} is longer than the 1 MiB a line of a unit file may have")
+            lines.append(f"{name}={value}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def specifier_safe(text: str) -> str:
+    """``%`` doubled, so that no specifier is expanded."""
+    return text.replace("%", "%%")
+
+
+def quote(word: str) -> str:
+    """One word of a list or command line (systemd.syntax(7)): C escapes in double quotes, ``%`` doubled."""
+    letters = []
+    for letter in specifier_safe(word):
+        if letter in '"\\':
+            letters.append("\\" + letter)
+        elif letter < " " or letter == "\x7f":
+            number = ord(letter)
+            if not number:
+                raise RktError(f"{word!r} contains a NUL")
+            letters.append(f"\\x{_HEX[number >> 4]}{_HEX[number & 15]}")
+        else:
+            letters.append(letter)
+    return '"' + "".join(letters) + '"'
+
+
+def command(argv: Sequence[str]) -> str:
+    """A command line for Exec*=; the ``:`` keeps systemd from expanding ``$``."""
+    return ":" + " ".join(quote(word) for word in argv)
+
+
+class AppUnit:
+    """What an app's unit says, as values ready for the kernel: plain data of the plan.
+
+    ``argv[0]`` is an absolute path of the app; ``capabilities`` None leaves the bounding set alone;
+    ``system_calls`` is a SystemCallFilter= value or ""; paths are absolute paths of the app.
+    """
+
+    __slots__ = (
+        "argv",
+        "capabilities",
+        "gid",
+        "groups",
+        "hidden_paths",
+        "image",
+        "interactive",
+        "name",
+        "no_new_privileges",
+        "notify",
+        "post_stop",
+        "pre_start",
+        "read_only_paths",
+        "resources",
+        "system_call_errno",
+        "system_calls",
+        "uid",
+        "working_directory",
+    )
+
+    def __init__(self, name: str, image: str, argv: Sequence[str]) -> None:
+        self.name, self.image, self.argv = name, image, list(argv)
+        self.uid = self.gid = 0
+        self.groups: list[int] = []
+        self.working_directory = "/"
+        self.capabilities: list[str] | None = None
+        self.no_new_privileges = False
+        self.system_calls = self.system_call_errno = ""
+        self.read_only_paths: list[str] = []
+        self.hidden_paths: list[str] = []
+        self.resources: list[tuple[str, str]] = []
+        self.interactive = self.notify = False
+        self.pre_start: list[str] = []
+        self.post_stop: list[str] = []
+
+    @property
+    def unit(self) -> str:
+        return unit_name(self.name)
+
+    def files(self) -> dict[str, str]:
+        """File names and texts: the app's service, and one for each of its event handlers."""
+        found = {self.unit: self._service()}
+        if self.pre_start:
+            found[self._handler("pre-start")] = self._handler_unit(self.pre_start, before=True)
+        if self.post_stop:
+            found[self._handler("post-stop")] = self._handler_unit(self.post_stop, before=False)
+        return found
+
+    def _handler(self, kind: str) -> str:
+        return f"{self.name}_{kind}.service"
+
+    def _service(self) -> str:
+        after = ["systemd-journald.service"]
+        wants = ["rkt_alive.target"]
+        requires = ["systemd-journald.service"]
+        if self.pre_start:
+            requires.append(self._handler("pre-start"))
+            after.append(self._handler("pre-start"))
+        if self.post_stop:
+            wants.append(self._handler("post-stop"))
+            after.append(self._handler("post-stop"))
+        unit = [
+            ("Description", specifier_safe(f"Application={self.name} Image={self.image}")),
+            ("DefaultDependencies", "no"),
+            ("Requires", " ".join(requires)),
+            ("Wants", " ".join(wants)),
+            ("After", " ".join(after)),
+            *_ENDS,
+        ]
+        service = [
+            ("Type", "notify" if self.notify else "simple"),
+            *((("TimeoutStartSec", "infinity"), ("NotifyAccess", "all")) if self.notify else ()),
+            ("Restart", "no"),
+            ("ExecStart", command(self.argv)),
+            ("ExecStopPost", f"+/rkt/app-exit {self.name}"),
+            # app-exit belongs to stage1; an app's own handlers have units of their own.
+            ("RootDirectoryStartOnly", "yes"),
+            *self._environment(),
+            *self._streams(),
+            *self._identity(),
+            *self._limits(),
+        ]
+        return render((("Unit", unit), ("Service", service)))
+
+    def _environment(self) -> list[tuple[str, str]]:
+        return [
+            ("RootDirectory", f"/opt/stage2/{self.name}/rootfs"),
+            # MountAPIVFS would lay a tmpfs over the image's /run; /dev is prepared per app instead.
+            ("MountAPIVFS", "no"),
+            ("BindPaths", "/proc:/proc:rbind /sys:/sys:rbind /dev/pts:/dev/pts /dev/shm:/dev/shm"),
+            ("BindPaths", "/dev/console:/dev/console /run/systemd/journal:/run/systemd/journal"),
+            *((("BindPaths", "/run/systemd/notify:/run/systemd/notify"),) if self.notify else ()),
+            ("WorkingDirectory", specifier_safe(self.working_directory)),
+            ("EnvironmentFile", f"/rkt/env/{self.name}"),
+            # systemd ignores SIGPIPE for its services, and an ignored signal stays ignored over exec.
+            ("IgnoreSIGPIPE", "no"),
+        ]
+
+    def _streams(self) -> list[tuple[str, str]]:
+        if self.interactive:
+            return [
+                ("StandardInput", "tty"),
+                ("StandardOutput", "tty"),
+                ("StandardError", "tty"),
+                ("TTYPath", "/dev/console"),
+            ]
+        return [
+            ("StandardInput", "null"),
+            ("StandardOutput", "journal+console"),
+            ("StandardError", "journal+console"),
+            ("SyslogIdentifier", self.name),
+        ]
+
+    def _identity(self) -> list[tuple[str, str]]:
+        options = [("User", str(self.uid)), ("Group", str(self.gid))]
+        if self.groups:
+            options.append(("SupplementaryGroups", " ".join(str(gid) for gid in self.groups)))
+        return options
+
+    def _limits(self) -> list[tuple[str, str]]:
+        options: list[tuple[str, str]] = []
+        if self.capabilities is not None:
+            options.append(("CapabilityBoundingSet", " ".join(self.capabilities)))
+        if self.no_new_privileges:
+            options.append(("NoNewPrivileges", "yes"))
+        if self.system_calls:
+            options.append(("SystemCallFilter", self.system_calls))
+            if self.system_call_errno:
+                options.append(("SystemCallErrorNumber", self.system_call_errno))
+        options.extend(("ReadOnlyPaths", "-" + path) for path in map(quote, self.read_only_paths))
+        options.extend(("InaccessiblePaths", "-" + path) for path in map(quote, self.hidden_paths))
+        options.extend(self.resources)
+        return options
+
+    def _handler_unit(self, argv: Sequence[str], *, before: bool) -> str:
+        """An event handler (appc specification): root in the app's environment, run to its end.
+
+        ``post-stop`` is a unit that is wanted by the app's and stops when that has stopped.
+        """
+        unit = [
+            ("Description", specifier_safe(f"Handler of application={self.name}")),
+            ("DefaultDependencies", "no"),
+            ("Requires", "systemd-journald.service"),
+            ("After", "systemd-journald.service"),
+            *_ENDS,
+        ]
+        if before:
+            unit.append(("FailureAction", "exit"))
+            lifetime = [("ExecStart", command(argv))]
+        else:
+            unit += [("StopWhenUnneeded", "yes"), ("Wants", "rkt_alive.target")]
+            lifetime = [("RemainAfterExit", "yes"), ("ExecStop", command(argv))]
+        service = [
+            ("Type", "oneshot"),
+            *lifetime,
+            *self._environment(),
+            *self._streams(),
+            ("User", "0"),
+            ("Group", "0"),
+            *self._limits(),
+        ]
+        return render((("Unit", unit), ("Service", service)))
+
+
+def pod_units(apps: Sequence[str], *, interactive: bool) -> dict[str, str]:
+    """The units that depend on the pod: file names and texts."""
+    names = " ".join(unit_name(app) for app in apps)
+    default = [
+        ("Description", "Apps of the pod"),
+        ("DefaultDependencies", "no"),
+        ("Wants", f"{names} rkt_ready.service"),
+        ("After", names),
+        ("Before", "rkt_ready.service"),
+    ]
+    ready_unit = [
+        ("Description", "The pod is ready"),
+        ("DefaultDependencies", "no"),
+        ("After", f"{names} default.target"),
+        *_ENDS,
+    ]
+    ready_service = [
+        ("Type", "oneshot"),
+        ("RemainAfterExit", "yes"),
+        ("ExecStart", "/bin/ln -sfn ready /rkt/supervisor-status"),
+        ("ExecStop", "/bin/mkdir /run/rkt-stopping"),
+        ("StandardOutput", "null"),
+    ]
+    return {
+        "default.target": render((("Unit", default),)),
+        "rkt_ready.service": render((("Unit", ready_unit), ("Service", ready_service))),
+        "systemd-journald.service": _journald(interactive=interactive),
+    }
+
+
+def _journald(*, interactive: bool) -> str:
+    unit = [
+        ("Description", "Journal of the pod"),
+        ("DefaultDependencies", "no"),
+        ("Requires", "systemd-journald.socket systemd-journald-dev-log.socket"),
+        ("After", "systemd-journald.socket systemd-journald-dev-log.socket"),
+        *_ENDS,
+    ]
+    service = [
+        ("Type", "notify"),
+        ("ExecStart", "/usr/lib/systemd/systemd-journald"),
+        ("Sockets", "systemd-journald.socket systemd-journald-dev-log.socket"),
+        ("StandardOutput", "null"),
+        ("NoNewPrivileges", "yes"),
+        ("TimeoutStopSec", "30"),
+    ]
+    if not interactive:
+        # The console is a terminal even when the pod's output is a file, and would end lines with CR LF.
+        service.append(("ExecStartPre", "-/bin/stty -F /dev/console -opost"))
+    return render((("Unit", unit), ("Service", service)))
+
+
+def _socket(description: str, *options: tuple[str, str]) -> str:
+    socket = [
+        *options,
+        ("SocketMode", "0666"),
+        ("PassCredentials", "yes"),
+        ("PassSecurity", "yes"),
+        ("ReceiveBuffer", "8M"),
+    ]
+    return render((("Unit", (("Description", description), _BARE)), ("Socket", socket)))
+
+
+def static_units() -> dict[str, str]:
+    """The units every pod has, part of the stage1 image: file names and texts."""
+    ending = {
+        name: render((("Unit", (("Description", "End of the pod"), _BARE, *_END_POD)),))
+        for name in ("exit.target", "halt.target", "poweroff.target", "reboot.target")
+    }
+    exit_unit = [
+        ("Description", "End of the pod"),
+        _BARE,
+        ("Requires", "shutdown.target"),
+        ("After", "shutdown.target"),
+        ("SuccessAction", "exit-force"),
+    ]
+    alive = [
+        ("Description", "At least one app is running"),
+        _BARE,
+        ("StopWhenUnneeded", "yes"),
+        ("SuccessAction", "exit"),
+    ]
+    return {
+        **ending,
+        "rkt_exit.service": render((("Unit", exit_unit), ("Service", (("Type", "oneshot"),)))),
+        "rkt_alive.target": render((("Unit", alive),)),
+        "shutdown.target": render((("Unit", (("Description", "Nothing is running any more"), _BARE)),)),
+        "systemd-journald.socket": _socket(
+            "Journal sockets",
+            ("ListenStream", "/run/systemd/journal/stdout"),
+            ("ListenDatagram", "/run/systemd/journal/socket"),
+        ),
+        "systemd-journald-dev-log.socket": _socket(
+            "Journal socket /dev/log",
+            ("ListenDatagram", "/run/systemd/journal/dev-log"),
+            ("Service", "systemd-journald.service"),
+        ),
+    }
