@@ -73,7 +73,6 @@ def group(entry: Entry) -> Command:
     command = options.Command("[command]")
     command.path = entry.path
     command.summary = entry.summary
-    command.hidden = entry.hidden
     return command
 
 
@@ -207,7 +206,7 @@ class Parser:
             from rkt.cli.output import quote
             from rkt.errors import one_line
 
-            raise self.fault(f"invalid argument {quote(value)} for {word}: {one_line(error)}") from error
+            raise self.fault(f"invalid argument {quote(value)} for {word}: {one_line(error)}") from None
         if option.deprecated:
             from rkt.cli.output import warn
 

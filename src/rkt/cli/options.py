@@ -96,7 +96,6 @@ class Command:
     __slots__ = (
         "completes",
         "description",
-        "hidden",
         "image_arguments",
         "images",
         "interspersed",
@@ -125,7 +124,6 @@ class Command:
         self.path = ""
         self.module = ""
         self.summary = ""
-        self.hidden = False
         self.usage = usage
         self.description = description
         self.options: tuple[Option, ...] = tuple(options)
@@ -270,12 +268,19 @@ def available() -> Iterator[Entry]:
 def load(entry: Entry) -> Command:
     """The full description of a command; imports the table of its family."""
     table: dict[str, Command] = __import__("rkt.cli.options_" + entry.family, fromlist=("TABLE",)).TABLE
-    command = table[entry.path]
+    written = table[entry.path]
+    command = Command(
+        written.usage,
+        written.description,
+        [option for option in written.options if not option.experiment or experiment(option.experiment)],
+        root=written.root,
+        interspersed=written.interspersed,
+        images=written.images,
+        image_arguments=written.image_arguments,
+        leading=written.leading,
+        completes=written.completes,
+    )
     command.path = entry.path
     command.module = entry.module
     command.summary = entry.summary
-    command.hidden = entry.hidden
-    command.options = tuple(
-        option for option in command.options if not option.experiment or experiment(option.experiment)
-    )
     return command

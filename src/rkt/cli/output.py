@@ -56,6 +56,8 @@ def report(error: BaseException, call: Call | None, words: list[str]) -> int:
     try:
         status = explain(error, call, words)
         sys.stdout.flush()
+    except BrokenPipeError:
+        return BROKEN_PIPE
     except OSError:
         return FAILURE
     return status
@@ -94,7 +96,7 @@ def explain(error: BaseException, call: Call | None, words: list[str]) -> int:
 
 def known(error: BaseException, *, debug: bool) -> list[str]:
     """The lines about something a user or the kernel caused, the first hint of the chain last."""
-    lines = tree(error) if debug else one_line(error).split("\n")
+    lines = "\n".join(tree(error) if debug else [one_line(error)]).split("\n")
     for link in chain(error):
         if isinstance(link, RktError) and link.hint:
             return lines + link.hint.split("\n")

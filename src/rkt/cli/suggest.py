@@ -1,4 +1,4 @@
-"""What a mistyped command may have meant, by cobra's rule: two edits away, or the start of a name."""
+"""What a mistyped command may have meant, by cobra's rule: at most two edits away, or the start of a name."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ if TYPE_CHECKING:
 
 
 def similar(word: str, names: Iterable[str]) -> list[str]:
-    """The names within two edits of the word, case aside, or that start with it."""
+    """The names that start with the word or are two edits away at most, case aside.
+
+    Unlike cobra's: a word all of whose letters would have to change is no mistyped name.
+    """
     word = word.lower()
-    return [name for name in names if distance(word, name.lower()) <= 2 or name.lower().startswith(word)]
+    limit = min(2, len(word) - 1)
+    return [name for name in names if name.startswith(word) or distance(word, name) <= limit]
 
 
 def distance(left: str, right: str) -> int:

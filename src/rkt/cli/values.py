@@ -246,21 +246,11 @@ def one_of(text: str, before: str | None, option: Option) -> str:
 
 def networks(text: str, before: list[str] | None, option: Option) -> list[str]:
     """``--net``: ``NAME[:ARGS]`` separated by commas, every name once over all occurrences."""
+    from rkt.network.selection import parse_networks
+
     del option
-    result = list(before or [])
-    names = {network.partition(":")[0] for network in result}
-    for network in text.split(","):
-        name, colon, arguments = network.partition(":")
-        if not name:
-            raise RktError("netname must not be empty")
-        if name in names:
-            raise RktError(f"found duplicate netname {quote(name)}")
-        if ":" in arguments:
-            raise RktError(f"network {quote(name)} provided with invalid arguments")
-        if colon and name in {"all", "host"}:
-            raise RktError(f"arguments are not supported by special netname {quote(name)}")
-        names.add(name)
-        result.append(network)
+    result = [*(before or []), *text.split(",")]
+    parse_networks(",".join(result))
     return result
 
 

@@ -8,7 +8,8 @@
         stage1.d/*.json    kind stage1
 
 An entry is a host, a registry or a single field.  Within one layer an entry may be there only once.
-``rkt.config.files`` finds and reads the files, ``rkt.config.kinds`` knows what is in them.
+``rkt.config.files`` finds and reads the files, ``rkt.config.document`` checks what each is,
+``rkt.config.kinds`` knows what is in them.
 """
 
 from __future__ import annotations

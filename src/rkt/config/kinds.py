@@ -160,14 +160,28 @@ class Entry:
         self.credentials: Any = None
 
 
+def as_it_is(value: Any) -> Any:
+    """Credentials are decoded when their type is known."""
+    return value
+
+
+AUTH: Members = {
+    "domains": ("names", strings),
+    "type": ("type", string),
+    "credentials": ("credentials", as_it_is),
+}
+DOCKER_AUTH: Members = {"registries": ("names", strings), "credentials": ("credentials", as_it_is)}
+PATHS: Members = {"data": ("data", string), "stage1-images": ("stage1_images", string)}
+STAGE1: Members = {
+    "name": ("name", string),
+    "version": ("version", string),
+    "location": ("location", string),
+}
+
+
 def read_auth(layer: Config, value: Any) -> None:
     """``domains``, ``type`` and the credentials of that type."""
-    members: Members = {
-        "domains": ("names", strings),
-        "type": ("type", string),
-        "credentials": ("credentials", lambda item: item),
-    }
-    entry = record(Entry(), members, value)
+    entry = record(Entry(), AUTH, value)
     if not entry.names:
         raise RktError("no domains specified")
     if not entry.type:
@@ -185,11 +199,7 @@ def read_auth(layer: Config, value: Any) -> None:
 
 def read_docker_auth(layer: Config, value: Any) -> None:
     """``registries`` and the credentials for them."""
-    members: Members = {
-        "registries": ("names", strings),
-        "credentials": ("credentials", lambda item: item),
-    }
-    entry = record(Entry(), members, value)
+    entry = record(Entry(), DOCKER_AUTH, value)
     if not entry.names:
         raise RktError("no registries specified")
     basic = record(Basic(), BASIC, entry.credentials, "credentials")
@@ -207,8 +217,7 @@ def read_paths(layer: Config, value: Any) -> None:
 
 def merge_paths(paths: Paths, value: Any) -> None:
     """Adds the members of one file to what the files before it said."""
-    members: Members = {"data": ("data", string), "stage1-images": ("stage1_images", string)}
-    found = record(Paths(), members, value)
+    found = record(Paths(), PATHS, value)
     for attribute, words in (("data", "data directory"), ("stage1_images", "stage1 images directory")):
         path = getattr(found, attribute)
         if not path:
@@ -222,12 +231,7 @@ def merge_paths(paths: Paths, value: Any) -> None:
 
 def read_stage1(layer: Config, value: Any) -> None:
     """``name`` with ``version``, and ``location``."""
-    members: Members = {
-        "name": ("name", string),
-        "version": ("version", string),
-        "location": ("location", string),
-    }
-    found = record(Stage1(), members, value)
+    found = record(Stage1(), STAGE1, value)
     try:
         found.check()
     except RktError as error:

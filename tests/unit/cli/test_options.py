@@ -1,0 +1,97 @@
+"""The option table holds together."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from rkt.cli import options, values, values_appc
+from rkt.cli.options import Option
+
+FAMILIES = ("app", "images", "pods", "run", "service", "tool")
+
+
+def tables() -> dict[str, options.Command]:
+    made: dict[str, options.Command] = {}
+    for family in FAMILIES:
+        table = importlib.import_module(f"rkt.cli.options_{family}").TABLE
+        assert not made.keys() & table.keys()
+        made.update(table)
+    return made
+
+
+def test_every_listed_command_has_its_module_and_its_table() -> None:
+    for entry in options.COMMANDS:
+        if entry.module:
+            assert importlib.util.find_spec(f"rkt.cli.{entry.module}") is not None, entry.path
+            command = options.load(entry)
+            assert (command.path, command.summary) == (entry.path, entry.summary)
+            assert command.description
+
+
+def test_the_index_is_sorted_and_groups_come_before_their_commands() -> None:
+    paths = [entry.path for entry in options.COMMANDS]
+    assert paths == sorted(paths)
+    for path in paths:
+        group = path.rpartition(" ")[0]
+        assert not group or group in paths
+
+
+@pytest.mark.parametrize("path", sorted(tables()))
+def test_options(path: str) -> None:
+    command = tables()[path]
+    names = [option.name for option in (*options.GLOBALS, *command.options)]
+    assert len(names) == len(set(names))
+    for option in command.options:
+        check(option, names)
+
+
+def check(option: Option, names: list[str]) -> None:
+    assert option.kind in values.CONVERTERS or option.kind in values_appc.CONVERTERS, option.name
+    assert option.scope in {"command", "app", "either"}
+    assert not option.alias or (option.alias in names and option.deprecated)
+    assert option.help or option.deprecated
+    assert not option.help.endswith("."), option.name
+    if option.default:
+        values.convert(option, option.default, None)
+
+
+def test_globals() -> None:
+    for option in options.GLOBALS:
+        assert option.scope == "global"
+        assert option.kind in values.CONVERTERS
+
+
+def test_all_commands_of_rkt_have_a_table() -> None:
+    expected = {
+        *("api-service", "attach", "cat-manifest", "completion", "config", "enter", "export", "fetch", "gc"),
+        *("help", "list", "metadata-service", "prepare", "rm", "run", "run-prepared", "status", "stop"),
+        *("trust", "version"),
+        *(f"app {name}" for name in ("add", "exec", "list", "rm", "sandbox", "start", "status", "stop")),
+        *(
+            f"image {name}"
+            for name in ("cat-manifest", "export", "extract", "fetch", "gc", "list", "render", "rm", "verify")
+        ),
+    }
+    assert set(tables()) == expected
+
+
+def test_who_needs_root() -> None:
+    root = {path for path, command in tables().items() if command.root}
+    assert root == {"run", "prepare", "run-prepared", "enter", "app exec", "attach", "gc", "rm"}
+
+
+def test_where_flags_end_at_the_first_word() -> None:
+    plain = {path for path, command in tables().items() if not command.interspersed}
+    assert plain == {"run", "prepare", "fetch", "image fetch", "enter", "app add", "app exec"}
+
+
+@pytest.mark.parametrize(
+    ("value", "on"), [("1", True), ("true", True), ("TRUE", True), ("yes", False), ("", False)]
+)
+def test_experiments(monkeypatch: pytest.MonkeyPatch, value: str, on: bool) -> None:
+    monkeypatch.setenv("RKT_EXPERIMENT_ATTACH", value)
+    assert options.experiment("attach") is on
+    (run,) = (entry for entry in options.COMMANDS if entry.path == "run")
+    assert ("stdin" in {option.name for option in options.load(run).options}) is on
