@@ -64,6 +64,10 @@ def forwarded_ports(manifest: PodManifest) -> list[ForwardedPort]:
         pod_port = exposed.pod_port
         if pod_port is None:
             pod_port = _app_port(manifest, exposed.name)
+        if not 0 < exposed.host_port <= 65535:
+            raise RktError(f'port "{exposed.name}": {exposed.host_port} is no port of the host')
+        if ":" in (exposed.host_ip or ""):
+            raise RktError(f'port "{exposed.name}": cannot forward from the IPv6 address {exposed.host_ip}')
         forward = ForwardedPort(pod_port.protocol, exposed.host_ip or ANY, exposed.host_port, pod_port.port)
         check_conflicts([forward], forwards)
         forwards.append(forward)
