@@ -223,9 +223,14 @@ class Pod:
         except OSError as error:
             raise named(error, "write", os.path.join(self.path, name)) from None
 
-    def make_directory(self, name: str, mode: int = layout.DIRECTORY_MODE) -> None:
-        """Create a directory of the pod; its parents exist.  A directory that is there is kept."""
-        make_directory(name, mode, dirfd=self.fd, path=os.path.join(self.path, name))
+    def make_directory(
+        self, name: str, mode: int = layout.DIRECTORY_MODE, *, inherit: bool = True
+    ) -> None:
+        """Create a directory of the pod; its parents exist.  A directory that is there is kept.
+
+        Without ``inherit`` it has no set-group-ID bit: what an app creates must not get the host's group.
+        """
+        make_directory(name, mode, dirfd=self.fd, path=os.path.join(self.path, name), inherit=inherit)
 
     def exists(self, name: str) -> bool:
         try:
@@ -283,8 +288,13 @@ def read_regular(fd: int, limit: int, path: str) -> bytes:
     return b"".join(parts)
 
 
-def make_directory(name: str, mode: int, *, dirfd: int | None = None, path: str = "") -> None:
-    """Create a directory with ``mode`` whatever the umask; the set-group-ID bit is inherited."""
+def make_directory(
+    name: str, mode: int, *, dirfd: int | None = None, path: str = "", inherit: bool = True
+) -> None:
+    """Create a directory with ``mode`` whatever the umask; the set-group-ID bit is inherited unless told so.
+
+    ``path`` is the name for messages.
+    """
     try:
         os.mkdir(name, mode, dir_fd=dirfd)
     except FileExistsError:
@@ -292,7 +302,7 @@ def make_directory(name: str, mode: int, *, dirfd: int | None = None, path: str 
     except OSError as error:
         raise named(error, "mkdir", path or name) from None
     made = os.stat(name, dir_fd=dirfd, follow_symlinks=False).st_mode
-    wanted = mode | made & stat.S_ISGID
+    wanted = mode | (made & stat.S_ISGID if inherit else 0)
     if stat.S_IMODE(made) != wanted:
         os.chmod(name, wanted, dir_fd=dirfd)
 

@@ -17,7 +17,7 @@ import stat
 from rkt.errors import RktError
 from rkt.linux import mount, paths
 from rkt.pod import layout, status
-from rkt.pod.pod import make_directory
+from rkt.pod.pod import make_directories, make_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,8 +46,10 @@ def unusable(data_dir: str) -> str:
     """Why overlays cannot be used in ``data_dir``, empty when they can.
 
     Asks the kernel for one: whatever the file system lacks (extended attributes, d_type, being a layer
-    itself) is known here and not in the middle of a start.
+    itself) is known here and not in the middle of a start.  The data directory is created when missing;
+    an OSError that it cannot be is raised.
     """
+    make_directories(data_dir)
     if not _kernel_has_overlay():
         return "overlay is not supported by the kernel"
     probe = os.path.join(data_dir, "tmp", f"overlay-probe-{os.getpid()}")
@@ -69,9 +71,7 @@ def unusable(data_dir: str) -> str:
 
 
 def _probe(directory: str) -> str:
-    parent = os.path.dirname(directory)
-    make_directory(os.path.dirname(parent), layout.DIRECTORY_MODE)
-    make_directory(parent, layout.DIRECTORY_MODE)
+    make_directory(os.path.dirname(directory), layout.DIRECTORY_MODE)
     os.mkdir(directory, 0o700)
     for name in ("lower", "upper", "work"):
         os.mkdir(f"{directory}/{name}", 0o700)
@@ -146,14 +146,14 @@ def _layer(pod: Pod, tree: str, *, app: str, target: str) -> Layer:
     base = f"{layout.OVERLAY}/{tree}"
     suffix = f"/{app}" if app else ""
     pod.make_directory(layout.OVERLAY)
-    pod.make_directory(base)
-    pod.make_directory(f"{base}/upper", 0o755)
-    pod.make_directory(f"{base}/work")
+    pod.make_directory(base, inherit=False)
+    pod.make_directory(f"{base}/upper", 0o755, inherit=False)
+    pod.make_directory(f"{base}/work", inherit=False)
     upper = os.path.join(pod.path, f"{base}/upper{suffix}")
     work = os.path.join(pod.path, f"{base}/work{suffix}")
     if app:
-        pod.make_directory(f"{base}/upper{suffix}", 0o755)
-        pod.make_directory(f"{base}/work{suffix}")
+        pod.make_directory(f"{base}/upper{suffix}", 0o755, inherit=False)
+        pod.make_directory(f"{base}/work{suffix}", inherit=False)
     # The merged root has mode and owner of the upper one: they must be the image's.
     os.chown(upper, root.st_uid, root.st_gid)
     os.chmod(upper, stat.S_IMODE(root.st_mode))
