@@ -42,9 +42,10 @@ _MAX_SECONDS = 1 << 62
 
 
 class LinkPlan:
-    """Which name the content of a file gets when ``keep`` leaves out its first name but not a hard link.
+    """Which name the content of a file gets when its first name is left out but not a hard link to it.
 
-    Made from the headers alone, before extraction: ``LinkPlan(Reader(blob, seek=True), keep)``.
+    Made from the headers alone, before extraction: ``LinkPlan(Reader(blob, seek=True), keep)``, where
+    ``keep`` decides by path below ``strip`` whether an entry is made.
     """
 
     __slots__ = ("moved", "targets")
@@ -95,8 +96,7 @@ class Extractor:
 
     ``strip``: the directory of the archive that becomes the target, other entries but the manifest are
     refused; empty for all of an archive.  ``owner``: set owners, make devices (needs root).  ``shift``:
-    (first id, count) of a user namespace, added to every owner.  ``keep`` decides by path below ``strip`` (no
-    leading slash) whether an entry is made, with ``links`` where that may separate hard links.
+    (first id, count) of a user namespace, added to every owner.
 
     Raises RktError naming the entry; what has been unpacked then is the caller's to remove.
     """
@@ -104,8 +104,6 @@ class Extractor:
     __slots__ = (
         "_cached",
         "_directories",
-        "_keep",
-        "_links",
         "_mode_mask",
         "_owner",
         "_prefix",
@@ -121,8 +119,6 @@ class Extractor:
         strip: str = ROOTFS,
         owner: bool = True,
         shift: tuple[int, int] | None = None,
-        keep: Callable[[str], bool] | None = None,
-        links: LinkPlan | None = None,
     ) -> None:
         self._target = target_fd
         self._strip = strip
@@ -130,8 +126,6 @@ class Extractor:
         self._owner = owner
         self._mode_mask = 0o7777 if owner else 0o1777
         self._shift = shift
-        self._keep = keep
-        self._links = links
         self._cached: dict[str, int] = {}
         self._directories: dict[str, _Attributes] = {}
 
@@ -195,7 +189,7 @@ class Extractor:
         """Parent path and last name of an entry, (None, "") for one that is not to be made."""
         name = entry.name
         prefix = self._prefix
-        if self._keep is None and name.startswith(prefix) and not name.startswith("/"):
+        if name.startswith(prefix) and not name.startswith("/"):
             # A parent that is open already has a clean name.
             parent, _, base = name[len(prefix) :].rpartition("/")
             if parent in self._cached and base not in ("", ".", "..") and "\0" not in base:
@@ -205,11 +199,6 @@ class Extractor:
             if clean(name) in ("", MANIFEST):
                 return None, ""
             raise RktError(f"the archive has {name!r} beside {self._strip}")
-        if path and self._keep is not None and not self._keep(path):
-            moved = self._links.moved.get(path) if self._links and entry.type == FILE else None
-            if moved is None:
-                return None, ""
-            path = moved
         parent, _, base = path.rpartition("/")
         return parent, base
 
@@ -311,12 +300,7 @@ class Extractor:
             raise RktError(
                 f"{entry.name!r} is a hard link to {entry.linkname!r}, outside of the archive's tree"
             )
-        if self._links is not None:
-            target = self._links.targets.get(path, target)
-            target = self._links.moved.get(target, target)
         if target == path:
-            if self._links is not None:
-                return  # made already, in place of the name that was left out
             raise RktError(f"{entry.name!r} is a hard link to itself")
         source_parent, _, source = target.rpartition("/")
         # A copy: opening the other directory may close this one.
