@@ -66,7 +66,8 @@ def main() -> None:
     entries = [entry for entry in options.COMMANDS if not entry.hidden and not entry.experiment]
     pages = {"rkt": page(options.ROOT, [entry for entry in entries if entry.module])}
     for entry in entries:
-        command = options.load(entry)
+        command = options.load(entry) if entry.module else options.Command("COMMAND")
+        command.path, command.summary = entry.path, entry.summary
         below = [other for other in entries if other.path.startswith(entry.path + " ")]
         pages["rkt-" + entry.path.replace(" ", "-")] = page(command, below)
     for name, text in pages.items():
