@@ -248,9 +248,12 @@ def _add(
         text = config.plugin_input(number, previous)
         try:
             answer = plugins.run("ADD", path, text, invocation=invocation, version=config.cni_version)
+        except RktError as exc:
+            raise _translated(exc, config.name) from None
+        try:
             result = Result(answer) if answer is not None else None
         except RktError as exc:
-            raise _translated(exc, config.name) from exc
+            raise RktError(f"plugin {path} answered ADD with a result that is wrong: {exc}") from None
         attachment.results.append(answer)
         previous = answer if answer is not None else previous
         if result is None and config.is_list:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from rkt.appc import gojson
-from rkt.errors import RktError
+from rkt.errors import RktError, describe
 from rkt.linux import process
 
 TYPE_CHECKING = False
@@ -110,7 +110,8 @@ def run(command: str, path: str, text: str, *, invocation: Invocation, version: 
             group=True,
         )
     except (OSError, RktError) as exc:
-        raise RktError(f"cannot run plugin {path} for {command}") from exc
+        # One sentence, because only the outermost and the innermost cause are shown.
+        raise RktError(f"plugin {path} failed at {command}: {describe(exc)}") from None
     if done.status != 0:
         raise RktError(_failure(path, command, done))
     answer = done.stdout.strip()
@@ -118,9 +119,9 @@ def run(command: str, path: str, text: str, *, invocation: Invocation, version: 
         return None
     try:
         return gojson.loads(answer)
-    except RktError as exc:
+    except RktError:
         shown = _shorten(answer.decode(errors="replace"))
-        raise RktError(f"plugin {path} answered {command} with something that is not JSON: {shown}") from exc
+        raise RktError(f"plugin {path} answered {command} with something that is not JSON: {shown}") from None
 
 
 def _failure(path: str, command: str, done: process.Completed) -> str:

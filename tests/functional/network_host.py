@@ -1,0 +1,220 @@
+"""A host of its own for network tests: network and mount namespaces with an empty /run and no leases.
+
+Nothing a test does there touches the machine's interfaces, rules or leases, and closing it takes
+everything away.  The code under test runs in fresh interpreters, as stage1's entry points do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "src")
+UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
+
+# The outside world is a third namespace with one address and no route to any pod: an answer comes back
+# only to the address of the host.
+_PREPARE = """
+set -e
+if mountpoint -q /run/netns; then umount -R -l /run/netns; fi
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /var/lib/cni
+mkdir -p /run/netns
+ip link set lo up
+ip netns add world
+ip link add up0 type veth peer name up0 netns world
+ip address add 203.0.113.2/24 dev up0
+ip link set up0 up
+ip -n world link set lo up
+ip -n world link set up0 up
+ip -n world address add 203.0.113.1/24 dev up0
+iptables -t nat -S >/dev/null
+echo ready
+exec sleep 1000
+"""
+
+_SETUP = """
+import os, sys, gc
+gc.disable()
+sys.path.insert(0, {source!r})
+from rkt.errors import RktError, one_line
+from rkt.network import lifecycle
+from rkt.network.forwarding import ForwardedPort
+from rkt.network.selection import parse_networks
+from rkt.appc import gojson
+import fcntl
+spec = gojson.loads(sys.argv[1])
+lock = os.open(spec["pod"], os.O_RDONLY)
+fcntl.flock(lock, fcntl.LOCK_EX)
+os.set_inheritable(lock, True)
+said = []
+before = os.readlink("/proc/self/ns/net")
+try:
+    done = lifecycle.setup(lifecycle.NetworkRequest(
+        spec["uuid"], spec["pod"], parse_networks(spec["net"]), local_config=spec["config"],
+        ports=[ForwardedPort(*port) for port in spec["ports"]], notify=said.append, time_limit=spec["limit"]))
+except RktError as exc:
+    same = os.readlink("/proc/self/ns/net") == before
+    print(gojson.dumps({{"error": one_line(exc), "said": said, "same": same}}))
+    sys.exit(1)
+print(gojson.dumps({{"netns": done.netns, "networks": [n.to_value() for n in done.networks],
+    "dns": None if done.dns is None else done.dns.nameservers, "host_ip": done.host_ip, "said": said,
+    "moved": os.readlink("/proc/self/ns/net") != before}}))
+sys.stdout.flush()
+if spec["command"]:
+    os.execvp(spec["command"][0], spec["command"])
+"""
+
+_TEARDOWN = """
+import os, sys
+sys.path.insert(0, {source!r})
+from rkt.errors import one_line
+from rkt.network import lifecycle
+from rkt.appc import gojson
+pod, uuid, config, limit = sys.argv[1:]
+faults = lifecycle.teardown(pod, uuid, config, time_limit=float(limit))
+print(gojson.dumps([one_line(fault) for fault in faults]))
+"""
+
+
+class Host:
+    """The namespaces, kept by one sleeping process."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self.config = os.path.join(directory, "config")
+        self.pods = os.path.join(directory, "pods", "run")
+        os.makedirs(os.path.join(self.config, "net.d"))
+        os.makedirs(self.pods)
+        os.makedirs("/var/lib/cni", exist_ok=True)
+        self.keeper = subprocess.Popen(
+            ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", _PREPARE],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.keeper.stdout is not None
+        assert self.keeper.stdout.readline() == "ready\n"
+
+    def close(self) -> None:
+        self.keeper.kill()
+        self.keeper.wait()
+        assert self.keeper.stdout is not None
+        self.keeper.stdout.close()
+
+    def command(self, *argv: str) -> list[str]:
+        return ["nsenter", f"--target={self.keeper.pid}", "--net", "--mount", *argv]
+
+    def run(self, *argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        options.setdefault("timeout", 60)
+        return subprocess.run(self.command(*argv), capture_output=True, text=True, check=False, **options)
+
+    def ok(self, *argv: str, **options: Any) -> str:
+        done = self.run(*argv, **options)
+        assert done.returncode == 0, (argv, done.stdout, done.stderr)
+        return done.stdout
+
+    def world(self, *argv: str) -> list[str]:
+        return self.command("ip", "netns", "exec", "world", *argv)
+
+    def network(self, name: str, value: Any) -> None:
+        """Configure a network: a file of net.d."""
+        with open(os.path.join(self.config, "net.d", name), "w") as file:
+            file.write(value if isinstance(value, str) else json.dumps(value))
+
+    def plugin(self, name: str, script: str) -> None:
+        """Put a plugin of our own into net.d."""
+        path = os.path.join(self.config, "net.d", name)
+        with open(path, "w") as file:
+            file.write("#!/bin/sh\n" + script + "\n")
+        os.chmod(path, 0o755)
+
+    def pod(self, uuid: str = UUID) -> str:
+        """The directory of a pod, made when missing."""
+        path = os.path.join(self.pods, uuid)
+        os.makedirs(path, exist_ok=True)
+        return path
+
+    def setup_argv(
+        self,
+        net: str,
+        *command: str,
+        ports: Any = (),
+        uuid: str = UUID,
+        limit: float = 30,
+        code: str = _SETUP,
+    ) -> list[str]:
+        specification = {
+            "uuid": uuid,
+            "pod": self.pod(uuid),
+            "net": net,
+            "config": self.config,
+            "ports": ports,
+            "command": command,
+            "limit": limit,
+        }
+        source = code.format(source=os.path.abspath(SOURCE))
+        return self.command("/usr/bin/python3", "-IS", "-c", source, json.dumps(specification))
+
+    def setup(self, net: str, *command: str, **options: Any) -> tuple[dict[str, Any], str]:
+        """Set a pod's network up; what came of it, and what ``command`` printed inside."""
+        done = subprocess.run(
+            self.setup_argv(net, *command, **options), capture_output=True, text=True, timeout=90, check=False
+        )
+        assert done.stdout, done.stderr
+        first, _, rest = done.stdout.partition("\n")
+        return json.loads(first), rest
+
+    def start(self, net: str, *command: str, **options: Any) -> tuple[dict[str, Any], subprocess.Popen[str]]:
+        """The same, with ``command`` left running in the pod's namespace and the pod's lock held."""
+        process = subprocess.Popen(
+            self.setup_argv(net, *command, **options),
+            stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        return json.loads(process.stdout.readline()), process
+
+    def teardown(self, uuid: str = UUID, limit: float = 30) -> list[str]:
+        source = _TEARDOWN.format(source=os.path.abspath(SOURCE))
+        argv = ["/usr/bin/python3", "-IS", "-c", source, self.pod(uuid), uuid, self.config, str(limit)]
+        return json.loads(self.ok(*argv))  # type: ignore[no-any-return]
+
+    def state(self) -> dict[str, list[str]]:
+        """What a pod could leave behind on this host."""
+        rules = [
+            line
+            for line in self.ok("iptables-save", "-t", "nat").splitlines()
+            if line.startswith(("-", ":RKT", ":CNI"))
+        ]
+        leases = self.ok("find", "/var/lib/cni", "-name", "[0-9]*").split()
+        return {
+            "rules": sorted(line.split(" [")[0] for line in rules),
+            "links": sorted(link["ifname"] for link in json.loads(self.ok("ip", "-j", "link"))),
+            "namespaces": sorted(self.ok("ls", "/run/netns").split()),
+            "leases": sorted(leases),
+        }
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+SERVE = """
+import socket, sys
+server = socket.create_server(("0.0.0.0", {port}))
+print("listening", flush=True)
+while True:
+    connection, peer = server.accept()
+    connection.sendall(("{word} " + peer[0]).encode())
+    connection.close()
+"""
+
+FETCH = """
+import socket, sys
+connection = socket.create_connection(({address!r}, {port}), timeout=10)
+print(connection.recv(100).decode())
+"""
