@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from support.driver import RKT
+from support.driver import RKT, Rkt
 
 pytestmark = pytest.mark.promise("P10")
 
@@ -74,3 +74,55 @@ def test_help_on_a_command_and_a_wrong_flag() -> None:
 
 def test_config(directory: str) -> None:
     assert not HEAVY & imported("config", directory)
+
+
+LIST = START | {
+    *("rkt.cli.list", "rkt.cli.options_pods", "rkt.cli.output", "rkt.cli.pods", "rkt.cli.table"),
+    *("rkt.cli.times", "rkt.cli.values"),
+    *("rkt.pod", "rkt.pod.layout", "rkt.pod.lookup", "rkt.pod.pod", "rkt.pod.state", "rkt.pod.status"),
+    *("rkt.linux", "rkt.linux.failure", "rkt.linux.files", "rkt.linux.lock"),
+    *("rkt.appc", "rkt.appc.errors", "rkt.appc.gojson"),
+}
+RUN = frozenset(
+    # The index of the store, and what the module sqlite3 imports by itself.
+    "sqlite3 sqlite3.dbapi2 _sqlite3 datetime _datetime functools _functools collections _collections "
+    "collections.abc types operator _operator keyword reprlib itertools math "
+    # System calls.
+    "ctypes ctypes._endian _ctypes struct _struct fcntl errno select "
+    # Hashing and unpacking, addresses, JSON.
+    "hashlib _hashlib _blake2 binascii zlib threading _weakrefset queue _queue heapq _heapq _socket _json "
+    # The group that owns the store; signals without the module signal.
+    "grp _signal".split()
+)
+
+
+@pytest.fixture
+def image(rkt: Rkt, box: str) -> str:
+    """The ID of an image in the store."""
+    return rkt.ok("--insecure-options=image", "fetch", "--full", box).out.strip()
+
+
+def test_list_with_a_pod(rkt: Rkt, image: str) -> None:
+    rkt.ok("prepare", image, "--exec=/bin/true")
+    words = rkt.argv("list")[1:]
+    modules = imported(*words)
+    assert own(modules) <= LIST
+    assert modules - own(modules) <= {"_json", "errno", "fcntl"}
+    assert "prepared" in rkt.ok("list").out
+
+
+def test_list_without_pods(directory: str) -> None:
+    modules = imported("list", directory)
+    assert own(modules) <= LIST
+    assert modules - own(modules) <= {"errno", "fcntl"}
+
+
+def test_run_until_the_stage1(rkt: Rkt, image: str) -> None:
+    """Python's own report ends where rkt becomes the stage1's program."""
+    modules = imported(*rkt.argv("run", "--net=none", image, "--exec=/bin/true")[1:])
+    assert "rkt.stage0.run" in modules
+    assert not (HEAVY - RUN) & modules
+    assert modules - own(modules) <= RUN
+    parts = {name.split(".")[1] for name in own(modules) if "." in name}
+    assert "stage1" not in parts
+    assert rkt.ok("list", "--no-legend").out.count("exited") == 1

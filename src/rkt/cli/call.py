@@ -15,6 +15,38 @@ if TYPE_CHECKING:
     from rkt.config import Config
 
 
+AS_WRITTEN = frozenset(("string", "directory", "format"))
+LISTS = frozenset(
+    (
+        *("list", "words", "networks", "choices", "identifiers"),
+        *("volume", "mount", "app-volume", "port", "sandbox-port"),
+    )
+)
+MAPS = frozenset(("pairs", "settings", "environment-file"))
+"""Kinds by what they are when nothing was written; that is nearly all options of nearly all calls, so finding
+out imports nothing."""
+
+
+def default(option: Option) -> Any:
+    """The typed default of an option; the kinds not named here are None without one."""
+    kind, text = option.kind, option.default
+    if kind == "bool":
+        return text == "true"
+    if kind in AS_WRITTEN:
+        return text
+    if kind in LISTS:
+        return text.split(",") if text else []
+    if kind in MAPS:
+        return {}
+    if kind == "insecure":
+        return frozenset()
+    if not text:
+        return None
+    from rkt.cli.values import convert
+
+    return convert(option, text, None)
+
+
 class Flags:
     """The option values of one scope, typed; an option that was not written has its default."""
 
@@ -27,14 +59,7 @@ class Flags:
     def __getitem__(self, name: str) -> Any:
         if name in self._values:
             return self._values[name]
-        option = self._options[name]
-        if option.kind == "bool":
-            return option.default == "true"
-        if option.kind in {"string", "directory"}:
-            return option.default
-        from rkt.cli.values import default
-
-        return default(option)
+        return default(self._options[name])
 
     def given(self, name: str) -> bool:
         """Was the option written on the command line (under this or a deprecated name)?"""
@@ -70,9 +95,7 @@ class Globals:
     def __init__(self, flags: Flags) -> None:
         self.debug: bool = flags["debug"]
         self.dir_flag: str = flags["dir"] if flags.given("dir") else ""
-        self.insecure: frozenset[str] = (
-            flags["insecure-options"] if flags.given("insecure-options") else frozenset()
-        )
+        self.insecure: frozenset[str] = flags["insecure-options"]
         self.system_config: str = flags["system-config"]
         self.local_config: str = flags["local-config"]
         self.user_config: str = flags["user-config"]

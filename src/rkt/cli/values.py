@@ -48,23 +48,6 @@ def convert(option: Option, text: str, before: Any) -> Any:
     return converter(text, before, option)
 
 
-def default(option: Option) -> Any:
-    """The value of an option that was not written."""
-    if option.kind in {"list", "words", "networks", "choices", "identifiers"}:
-        return option.default.split(",") if option.default else []
-    if option.kind in {"pairs", "settings", "environment-file"}:
-        return {}
-    if option.kind == "insecure":
-        return frozenset()
-    if option.kind == "format":
-        return ""
-    if option.kind in CONVERTERS:
-        return convert(option, option.default, None) if option.default else None
-    from rkt.cli.values_appc import REPEATED
-
-    return [] if option.kind in REPEATED else None
-
-
 def parse_bool(text: str) -> bool:
     """Go's strconv.ParseBool."""
     if text in TRUE:

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from rkt.appc.isolators import Isolator
     from rkt.cli.options import Option
 
-REPEATED = frozenset(("volume", "mount", "app-volume", "port", "sandbox-port"))
-"""The kinds whose value is a list, empty by default; that of the others is None by default."""
-
 
 def volume(text: str, before: list[Volume] | None, option: Option) -> list[Volume]:
     """``NAME,kind=host,source=/P[,readOnly=B][,recursive=B]`` or ``NAME,kind=empty[,...]``."""

@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from rkt.cli import options, values, values_appc
+from rkt.cli import call, options, values, values_appc
 from rkt.cli.options import Option
 
 FAMILIES = ("app", "images", "pods", "run", "service", "tool")
@@ -55,6 +55,9 @@ def check(option: Option, names: list[str]) -> None:
     assert not option.help.endswith("."), option.name
     if option.default:
         values.convert(option, option.default, None)
+    if option.kind in call.LISTS | call.MAPS:
+        # What is there by default and what is made of the first value are of one type.
+        assert type(call.default(option)) in {list, dict}
 
 
 def test_globals() -> None:
