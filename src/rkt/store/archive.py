@@ -199,6 +199,11 @@ class Reader:
             size = left
         if size <= 0:
             return b""
+        position = self._position
+        if position + size <= len(self._buffer):
+            self._unread -= size
+            self._position = position + size
+            return self._buffer[position : position + size]
         parts = []
         self._unread -= size
         while size:
@@ -210,7 +215,7 @@ class Reader:
             parts.append(self._buffer[self._position : self._position + take])
             self._position += take
             size -= take
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return b"".join(parts)
 
     def pieces(self) -> Iterator[tuple[int, memoryview]]:
         """The content of the current file as (offset in the file, bytes); what is left out are holes."""
@@ -280,7 +285,7 @@ class Reader:
         entry.uid = number(uid)
         entry.gid = number(gid)
         entry.mtime_ns = number(mtime) * 1_000_000_000
-        entry.linkname = _text(linkname) if type in (LINK, SYMLINK) else ""
+        entry.linkname = _text(linkname) if type is LINK or type is SYMLINK else ""
         entry.devmajor = entry.devminor = 0
         entry.xattrs = {}
         entry.segments = None

@@ -38,7 +38,8 @@ _SMALL = 64 * 1024
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _RESOLVE = paths.RESOLVE_IN_ROOT | paths.RESOLVE_NO_MAGICLINKS | paths.RESOLVE_NO_XDEV
 _CAPABILITY = "security.capability"
-_MAX_SECONDS = 1 << 62
+# Last names that are no names.
+_NO_NAMES = frozenset(("", ".", ".."))
 
 
 class LinkPlan:
@@ -149,14 +150,22 @@ class Extractor:
 
         For callers that look at the entries too, or unpack several archives into one directory.
         """
-        parent, base = self._place(entry)
-        if parent is None:
-            return
         try:
-            if not base:
+            # Most entries are files in a directory that is open already: its name is known to be clean.
+            name = entry.name
+            if entry.type is FILE and name.startswith(self._prefix):
+                parent, _, base = name[len(self._prefix) :].rpartition("/")
+                directory = self._cached.get(parent)
+                if directory is not None and base not in _NO_NAMES and name[0] != "/":
+                    self._file(directory, (parent, base), entry, reader)
+                    return
+            path = self._path(name)
+            if path is None:
+                return
+            if not path:
                 self._root(entry)
             else:
-                self._make(parent, base, entry, reader)
+                self._make(path, entry, reader)
         except OSError as error:
             raise RktError(f"cannot unpack {entry.name!r}") from error
         except OverflowError:
@@ -185,22 +194,12 @@ class Extractor:
 
     # Where an entry goes
 
-    def _place(self, entry: Entry) -> tuple[str | None, str]:
-        """Parent path and last name of an entry, (None, "") for one that is not to be made."""
-        name = entry.name
-        prefix = self._prefix
-        if name.startswith(prefix) and not name.startswith("/"):
-            # A parent that is open already has a clean name.
-            parent, _, base = name[len(prefix) :].rpartition("/")
-            if parent in self._cached and base not in ("", ".", "..") and "\0" not in base:
-                return parent, base
+    def _path(self, name: str) -> str | None:
+        """The path of an entry below the target, None for the manifest beside it."""
         path = inner_path(name, self._strip)
-        if path is None:
-            if clean(name) in ("", MANIFEST):
-                return None, ""
+        if path is None and clean(name) not in ("", MANIFEST):
             raise RktError(f"the archive has {name!r} beside {self._strip}")
-        parent, _, base = path.rpartition("/")
-        return parent, base
+        return path
 
     def _directory(self, path: str) -> int:
         """An O_PATH fd of a directory below the target, made when it is missing."""
@@ -239,61 +238,71 @@ class Extractor:
 
     # What an entry becomes
 
-    def _make(self, parent: str, base: str, entry: Entry, reader: Reader) -> None:
+    def _make(self, path: str, entry: Entry, reader: Reader) -> None:
+        parent, _, base = path.rpartition("/")
+        place = (parent, base)
         directory = self._directory(parent)
         kind = entry.type
         if kind == FILE:
-            self._file(directory, parent, base, entry=entry, reader=reader)
+            self._file(directory, place, entry, reader)
         elif kind == DIRECTORY:
-            self._make_directory(directory, parent, base, entry=entry)
+            self._make_directory(directory, place, entry)
         elif kind == LINK:
-            self._link(parent, base, entry)
+            self._link(place, entry)
         elif kind == SYMLINK:
-            self._symlink(directory, parent, base, entry=entry)
+            self._symlink(directory, place, entry)
         else:
-            self._special(directory, parent, base, entry=entry)
+            self._special(directory, place, entry)
 
     def _root(self, entry: Entry) -> None:
         if entry.type != DIRECTORY:
             raise RktError(f"{entry.name!r} of the archive is not a directory")
         self._directories[""] = self._attributes(entry)
 
-    def _file(self, directory: int, parent: str, base: str, *, entry: Entry, reader: Reader) -> None:
+    def _file(self, directory: int, place: tuple[str, str], entry: Entry, reader: Reader) -> None:
+        base = place[1]
         try:
             fd = os.open(base, _CREATE, 0o600, dir_fd=directory)
         except FileExistsError:
-            directory = self._clear(directory, parent, base)
+            directory = self._clear(directory, place)
             fd = os.open(base, _CREATE, 0o600, dir_fd=directory)
         try:
+            size = entry.stored
             if entry.segments is not None:
                 os.ftruncate(fd, entry.size)
                 for offset, piece in reader.pieces():
                     _write_at(fd, piece, offset)
-            elif entry.stored > _SMALL:
+            elif size > _SMALL:
                 for _, piece in reader.pieces():
                     files.write_all(fd, piece)
-            elif entry.stored:
-                files.write_all(fd, reader.read())
+            elif size:
+                data = reader.read()
+                written = os.write(fd, data)
+                if written < size:
+                    files.write_all(fd, data[written:])
             if self._owner:
                 os.fchown(fd, *self._ids(entry.uid, entry.gid))
             os.fchmod(fd, entry.mode & self._mode_mask)
             if entry.xattrs:
                 self._set_xattrs(fd, entry.xattrs)
-            os.utime(fd, ns=_times(entry.mtime_ns))
+            time = entry.mtime_ns
+            os.utime(fd, ns=(time, time))
         finally:
             os.close(fd)
 
-    def _make_directory(self, directory: int, parent: str, base: str, *, entry: Entry) -> None:
+    def _make_directory(self, directory: int, place: tuple[str, str], entry: Entry) -> None:
+        parent, base = place
         try:
             os.mkdir(base, 0o700, dir_fd=directory)
         except FileExistsError:
             status = os.stat(base, dir_fd=directory, follow_symlinks=False)
             if not stat.S_ISDIR(status.st_mode):
-                directory = self._clear(directory, parent, base)
+                directory = self._clear(directory, place)
                 os.mkdir(base, 0o700, dir_fd=directory)
         self._directories[f"{parent}/{base}" if parent else base] = self._attributes(entry)
 
-    def _link(self, parent: str, base: str, entry: Entry) -> None:
+    def _link(self, place: tuple[str, str], entry: Entry) -> None:
+        parent, base = place
         path = f"{parent}/{base}" if parent else base
         target = inner_path(entry.linkname, self._strip)
         if not target:
@@ -313,24 +322,26 @@ class Extractor:
                 one = os.stat(source, dir_fd=source_directory, follow_symlinks=False)
                 other = os.stat(base, dir_fd=directory, follow_symlinks=False)
                 if (one.st_dev, one.st_ino) != (other.st_dev, other.st_ino):
-                    directory = self._clear(directory, parent, base)
+                    directory = self._clear(directory, place)
                     _hard_link(source_directory, source, directory, base)
         finally:
             os.close(source_directory)
 
-    def _symlink(self, directory: int, parent: str, base: str, *, entry: Entry) -> None:
+    def _symlink(self, directory: int, place: tuple[str, str], entry: Entry) -> None:
+        base = place[1]
         try:
             os.symlink(entry.linkname, base, dir_fd=directory)
         except FileExistsError:
-            directory = self._clear(directory, parent, base)
+            directory = self._clear(directory, place)
             os.symlink(entry.linkname, base, dir_fd=directory)
         if self._owner:
             uid, gid = self._ids(entry.uid, entry.gid)
             os.chown(base, uid, gid, dir_fd=directory, follow_symlinks=False)
-        os.utime(base, ns=_times(entry.mtime_ns), dir_fd=directory, follow_symlinks=False)
+        os.utime(base, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=directory, follow_symlinks=False)
 
-    def _special(self, directory: int, parent: str, base: str, *, entry: Entry) -> None:
+    def _special(self, directory: int, place: tuple[str, str], entry: Entry) -> None:
         """A FIFO or a device."""
+        base = place[1]
         kind = {FIFO: stat.S_IFIFO, CHARACTER: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK}[entry.type]
         if entry.type == CHARACTER and entry.devmajor == entry.devminor == 0:
             raise RktError(f"{entry.name!r} is the sign of overlayfs for a removed file")
@@ -340,7 +351,7 @@ class Extractor:
         try:
             os.mknod(base, kind | 0o600, device, dir_fd=directory)
         except FileExistsError:
-            directory = self._clear(directory, parent, base)
+            directory = self._clear(directory, place)
             os.mknod(base, kind | 0o600, device, dir_fd=directory)
         # chmod(2) by name would follow a link, and opening a device for fchmod would act on it.
         fd = paths.open_child(directory, base, os.O_PATH)
@@ -349,12 +360,13 @@ class Extractor:
             if self._owner:
                 os.chown(path, *self._ids(entry.uid, entry.gid))
             os.chmod(path, entry.mode & self._mode_mask)
-            os.utime(path, ns=_times(entry.mtime_ns))
+            os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
             os.close(fd)
 
-    def _clear(self, directory: int, parent: str, base: str) -> int:
+    def _clear(self, directory: int, place: tuple[str, str]) -> int:
         """Remove what has the name of a new entry; the fd of the parent from now on."""
+        parent, base = place
         status = os.stat(base, dir_fd=directory, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
             files.remove_tree(base, dirfd=directory)
@@ -392,7 +404,7 @@ class Extractor:
         if attributes.xattrs:
             self._set_xattrs(fd, attributes.xattrs)
         if attributes.mtime_ns is not None:
-            os.utime(fd, ns=_times(attributes.mtime_ns))
+            os.utime(fd, ns=(attributes.mtime_ns, attributes.mtime_ns))
 
     def _set_xattrs(self, fd: int, xattrs: dict[str, bytes]) -> None:
         for name, value in xattrs.items():
@@ -415,12 +427,6 @@ def is_kept(xattr: str) -> bool:
 
 def _hard_link(source_directory: int, source: str, directory: int, base: str) -> None:
     os.link(source, base, src_dir_fd=source_directory, dst_dir_fd=directory, follow_symlinks=False)
-
-
-def _times(mtime_ns: int) -> tuple[int, int]:
-    if abs(mtime_ns) > _MAX_SECONDS * 1_000_000_000:
-        raise OverflowError
-    return mtime_ns, mtime_ns
 
 
 def _write_at(fd: int, data: memoryview, offset: int) -> None:
