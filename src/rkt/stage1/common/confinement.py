@@ -66,6 +66,18 @@ class SystemCalls:
         known = (name for table in seccomp.architectures() for name in seccomp.table(table))
         return frozenset(known) - self.names - frozenset(seccomp.ESSENTIAL)
 
+    def program(self) -> bytes:
+        """The filter as BPF, as strong as the one systemd makes of ``SystemCallFilter=``."""
+        action = seccomp.KILL_PROCESS
+        if self.errno:
+            import errno
+
+            action = seccomp.refuse(getattr(errno, self.errno))
+        if self.allow and not self.default:
+            names = self.names | frozenset(seccomp.ESSENTIAL)
+            return seccomp.compile_filter(names, allow=True, action=action)
+        return seccomp.compile_filter(self.refused(), allow=False, action=action)
+
 
 def capability_set(app: App) -> list[str]:
     """The names of the capabilities the app's processes can have at most, in the kernel's order.

@@ -12,13 +12,13 @@ import os
 import sys
 
 from rkt.errors import RktError, one_line, tree
-from rkt.linux import namespaces
+from rkt.linux import namespaces, seccomp
 from rkt.network import forwarding, lifecycle, selection
 from rkt.stage1.common import flags as command_line
 from rkt.stage1.common import pod as pods
 from rkt.stage1.common import status
+from rkt.stage1.systemd import container_filter, prepare, runtime, supervisor
 from rkt.stage1.systemd import plan as plans
-from rkt.stage1.systemd import prepare, supervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def run(pod: Pod, flags: RunFlags, lock_fd: int) -> None:
         raise RktError("this stage1 does not support private users")
     plan = plans.make(pod, flags)
     networks = selection.parse_networks(flags.net) if flags.net else [(selection.DEFAULT, "")]
-    prepare.save_runtime_config(pod.directory, flags, networks)
+    runtime.save(pod.directory, flags, networks)
     _link_flavor(pod)
     undo = _Undo(pod, flags)
     try:
@@ -162,6 +162,10 @@ def _execute(plan: Plan, lock_fd: int) -> None:
         from rkt.linux.process import quote
 
         _note(f"executing {quote(argv)}")
+    if container_filter.is_available():
+        environment["SYSTEMD_SECCOMP"] = "0"
+        for program in container_filter.programs():
+            seccomp.load(program)
     status.write_pid(pod.directory, "ppid", os.getpid())
     os.set_inheritable(lock_fd, True)
     os.execve(argv[0], argv, environment)

@@ -11,6 +11,7 @@ import os
 from rkt.errors import RktError
 from rkt.stage1.common import confinement, environment, mounts, users
 from rkt.stage1.systemd import units
+from rkt.stage1.systemd.runtime import Relaxed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _plan_app(pod: Pod, app: App, flags: RunFlags, notes: list[str]) -> AppPlan:
             unit.pre_start = list(handler.exec)
         elif handler.exec:
             unit.post_stop = list(handler.exec)
-    _confine(unit, app, flags)
+    confine(unit, app, Relaxed.of(flags))
     unit.resources = _resources(app, notes)
     return AppPlan(app, unit, identity)
 
@@ -145,16 +146,17 @@ def _directory(path: str) -> str:
     return path or "/"
 
 
-def _confine(unit: AppUnit, app: App, flags: RunFlags) -> None:
-    if not flags.disable_capabilities:
+def confine(unit: AppUnit, app: App, relaxed: Relaxed) -> None:
+    """Fill in what the app's isolators say, but for what was switched off."""
+    if not relaxed.capabilities:
         unit.capabilities = confinement.capability_set(app.app)
     unit.no_new_privileges = confinement.no_new_privileges(app.app)
-    calls = None if flags.disable_seccomp else confinement.system_calls(app.app)
+    calls = None if relaxed.seccomp else confinement.system_calls(app.app)
     if calls is not None:
         unit.system_calls, unit.system_call_errno = system_call_filter(calls), calls.errno
         # A filter that a setuid program could leave behind would not be one.
         unit.no_new_privileges = unit.no_new_privileges or unit.uid != 0
-    if not flags.disable_paths:
+    if not relaxed.paths:
         unit.read_only_paths = list(confinement.READ_ONLY_PATHS)
         unit.hidden_paths = list(confinement.HIDDEN_PATHS)
 

@@ -18,7 +18,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rkt.stage1.common.flags import RunFlags
     from rkt.stage1.common.pod import Pod
     from rkt.stage1.systemd.plan import AppPlan, Plan
 
@@ -298,28 +297,3 @@ def program(pod: Pod, entry: AppPlan, root_fd: int) -> None:
     if reason:
         _write(pod.stage1_root, f"rkt/diagnostic/{entry.app.name}", f"Error: {reason}\n")
 
-
-def save_runtime_config(directory: str, flags: RunFlags, networks: list[tuple[str, str]]) -> None:
-    """``runtime-config``: how the pod runs, for the entry points that come later (facts of rkt 1.30)."""
-    from rkt.appc import gojson
-    from rkt.stage1.common import status
-
-    value = {
-        "MetadataServiceURL": "",
-        "PrivateUsers": flags.private_users,
-        "MDSToken": flags.mds_token,
-        "Hostname": flags.hostname,
-        "Debug": flags.debug,
-        "Mutable": flags.mutable,
-        "ResolvConfMode": flags.resolv,
-        "EtcHostsMode": flags.hosts,
-        "NetList": dict(networks),
-        "Interactive": flags.interactive,
-        "InsecureOptions": {
-            "DisablePaths": flags.disable_paths,
-            "DisableCapabilities": flags.disable_capabilities,
-            "DisableSeccomp": flags.disable_seccomp,
-        },
-        "IPCMode": flags.ipc,
-    }
-    status.write(directory, "runtime-config", gojson.dumps(value))

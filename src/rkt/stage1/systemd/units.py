@@ -180,7 +180,8 @@ class AppUnit:
             # MountAPIVFS would lay a tmpfs over the image's /run; /dev is prepared per app instead.
             ("MountAPIVFS", "no"),
             ("BindPaths", "/proc:/proc:rbind /sys:/sys:rbind /dev/pts:/dev/pts /dev/shm:/dev/shm"),
-            ("BindPaths", "/dev/console:/dev/console /run/systemd/journal:/run/systemd/journal"),
+            ("BindPaths", "/dev/console:/dev/console"),
+            ("BindReadOnlyPaths", "/run/systemd/journal:/run/systemd/journal"),
             *((("BindPaths", "/run/systemd/notify:/run/systemd/notify"),) if self.notify else ()),
             ("WorkingDirectory", specifier_safe(self.working_directory)),
             ("EnvironmentFile", f"/rkt/env/{self.name}"),
@@ -219,8 +220,9 @@ class AppUnit:
             options.append(("SystemCallFilter", self.system_calls))
             if self.system_call_errno:
                 options.append(("SystemCallErrorNumber", self.system_call_errno))
-        options.extend(("ReadOnlyPaths", "-" + path) for path in map(quote, self.read_only_paths))
-        options.extend(("InaccessiblePaths", "-" + path) for path in map(quote, self.hidden_paths))
+        # "+": below RootDirectory=, not below the root of the pod; "-": this kernel may lack it.
+        options.extend(("ReadOnlyPaths", "-+" + path) for path in map(quote, self.read_only_paths))
+        options.extend(("InaccessiblePaths", "-+" + path) for path in map(quote, self.hidden_paths))
         options.extend(self.resources)
         return options
 

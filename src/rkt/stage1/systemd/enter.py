@@ -1,0 +1,241 @@
+"""Entry point ``enter``: a command inside a running app, no less confined than the app.
+
+    enter --pid=PID1 --appname=APP -- COMMAND [ARGUMENT...]         in the pod's directory
+
+The command runs as root in the app's root with the app's environment, in all the namespaces and control
+groups of the app, with its capability bounding set, system call filters, no_new_privs and resource
+limits, and without the caller's keyring and descriptors (but 0, 1, 2).  Everything is imported and
+opened before the pod's namespaces are joined; there the process is not dumpable and executes at once.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+
+from rkt.errors import RktError, one_line
+from rkt.linux import capabilities, cgroup, keyring, namespaces, process, seccomp
+from rkt.stage1.common import confinement, environment, status
+from rkt.stage1.common import flags as command_line
+from rkt.stage1.common import pod as pods
+from rkt.stage1.systemd import container_filter, plan, runtime, units, view
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rkt.stage1.common.pod import App, Pod
+    from rkt.stage1.systemd.runtime import Relaxed
+
+_FAILURE = 254
+_NAMESPACES = ("ipc", "uts", "net", "pid", "mnt", "cgroup", "user")
+_OWN_CGROUP = "rkt_enter.service"
+
+
+def main(argv: list[str]) -> int:
+    """The command's exit code, 128 + signal when it was killed."""
+    try:
+        # From here on nobody else can open what this process has open (CVE-2016-9962).
+        process.set_dumpable(False)
+        values, command, _ = command_line.parse(argv[1:], command_line.ENTER)
+        pid, name = str(values["pid"]), str(values["appname"])
+        if not pid.isdecimal() or int(pid) < 2:
+            raise RktError(f'"{pid}" is not the process of a pod')
+        if not command:
+            raise RktError("a command is required")
+        return enter(os.getcwd(), int(pid), name, command)
+    except (RktError, OSError) as error:
+        sys.stderr.write(f"Error: {one_line(error)}\n")
+    return _FAILURE
+
+
+def enter(directory: str, pid: int, name: str, command: list[str]) -> int:
+    """Run ``command`` in the app ``name`` of the pod whose first process is ``pid``."""
+    pidfd = process.pidfd_open(pid)
+    supervisor = status.read_pid(directory, "ppid")
+    # While the pod's lock is held, none of its numbers has been given to another process.
+    if not status.is_running(directory) or supervisor is None or pid not in process.children(supervisor):
+        raise RktError(f"process {pid} is not the first process of a running pod")
+    pod = pods.load(directory, os.path.basename(directory))
+    app = next((app for app in pod.apps if app.name == name), None)
+    if app is None:
+        raise RktError(f'Unable to fopen "/rkt/env/{name}": No such file or directory')
+    relaxed = runtime.load(directory)
+    target = _Target(pid, units.unit_name(name))
+    program = _Program(pod, app, command, relaxed)
+    program.take_limits(target.main or pid)
+    program.view = not target.main
+    program.protect = not relaxed.paths
+    if target.main:
+        os.close(pidfd)
+        pidfd = process.pidfd_open(target.main)
+    return _run(program, target, pidfd)
+
+
+class _Target:
+    """Where an app runs: its ``main`` process (0 when it has ended) and its control groups.
+
+    ``procs`` are open ``cgroup.procs`` files, through which the command moves itself.
+    """
+
+    __slots__ = ("main", "procs")
+
+    def __init__(self, pid: int, unit: str) -> None:
+        mounted = cgroup.hierarchies()
+        own = cgroup.own(pid)
+        base = {
+            controller: path.removesuffix("/init.scope")
+            for controller, path in own.items()
+            if path.endswith("/init.scope")
+        }
+        self.main = 0
+        for hierarchy in mounted:
+            top = base.get(hierarchy.controllers[0])
+            if top is not None and not self.main:
+                self.main = _main_process(hierarchy.directory(f"{top}/system.slice/{unit}"), pid)
+        self.procs: list[int] = []
+        paths = cgroup.own(self.main) if self.main else own
+        for hierarchy in mounted:
+            controller = hierarchy.controllers[0]
+            path = paths[controller]
+            if not self.main and controller in base:
+                path = f"{base[controller]}/{_OWN_CGROUP}"
+                cgroup.create(path, mounted=[hierarchy])
+            flags = os.O_WRONLY | os.O_CLOEXEC
+            self.procs.append(os.open(f"{hierarchy.directory(path)}/cgroup.procs", flags))
+
+
+def _main_process(directory: str, pid: int) -> int:
+    """The oldest process of a unit's cgroup that the pod's systemd started itself; 0 when there is none."""
+    try:
+        members = [int(word) for word in cgroup.read_value(directory, "cgroup.procs").split()]
+    except FileNotFoundError:
+        return 0
+    started = set(process.children(pid))
+    candidates = [
+        (process.start_time(member) or 0, member)
+        for member in members
+        if member in started and process.is_alive(member)
+    ]
+    return min(candidates)[1] if candidates else 0
+
+
+class _Program:
+    """What will be executed, and how it is confined: all of it read before the pod is entered."""
+
+    __slots__ = (
+        "app",
+        "bounding",
+        "command",
+        "environment",
+        "filters",
+        "limits",
+        "no_new_privileges",
+        "oom_score_adj",
+        "protect",
+        "view",
+    )
+
+    def __init__(self, pod: Pod, app: App, command: list[str], relaxed: Relaxed) -> None:
+        self.app, self.command = app.name, command
+        self.view = self.protect = True
+        unit = units.AppUnit(app.name, app.image.name, app.app.exec)
+        plan.confine(unit, app, relaxed)
+        self.bounding: list[int] | None = None
+        if unit.capabilities is not None:
+            self.bounding = [capabilities.NUMBERS[name] for name in unit.capabilities]
+        calls = None if relaxed.seccomp else confinement.system_calls(app.app)
+        # The last one may refuse prctl(2): nothing can be loaded after it.
+        self.filters = [*container_filter.programs(), *([] if calls is None else [calls.program()])]
+        text = _read(pod, f"{units.DIRECTORY}/{units.unit_name(app.name)}").decode()
+        self.no_new_privileges = "\nNoNewPrivileges=yes\n" in text
+        variables = dict(environment.decode(_read(pod, f"rkt/env/{app.name}")))
+        variables.setdefault("TERM", os.environ.get("TERM") or "vt100")
+        self.environment = variables
+        self.limits: list[tuple[int, tuple[int, int]]] = []
+        self.oom_score_adj = "0"
+
+    def take_limits(self, pid: int) -> None:
+        """Use the resource limits and OOM score of a process of the pod."""
+        for name in resource.__dict__:
+            if name.startswith("RLIMIT_"):
+                number = getattr(resource, name)
+                self.limits.append((number, resource.prlimit(pid, number)))
+        with open(f"/proc/{pid}/oom_score_adj") as file:
+            self.oom_score_adj = file.read().strip()
+
+    def execute(self) -> None:
+        """Inside the pod: give everything up and execute.  Returns only by an OSError."""
+        os.chdir("/")
+        os.umask(0o022)
+        keyring.join_session_keyring()
+        # Before any filter: the search in PATH makes system calls of its own.
+        path = _search(self.command[0], self.environment.get("PATH", ""))
+        if self.bounding is not None:
+            capabilities.drop_bounding(self.bounding)
+        capabilities.clear_ambient()
+        effective, permitted, _ = capabilities.get_capabilities()
+        capabilities.set_capabilities(effective, permitted, ())
+        os.setgroups([])
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        if self.no_new_privileges:
+            capabilities.set_no_new_privileges()
+        for program in self.filters:
+            seccomp.load(program)
+        os.execve(path, self.command, self.environment)
+
+
+def _read(pod: Pod, name: str) -> bytes:
+    path = os.path.join(pod.stage1_root, name)
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise RktError(f"unable to read {path}") from error
+
+
+def _search(name: str, path: str) -> str:
+    if "/" in name:
+        return name
+    for directory in path.split(":"):
+        candidate = os.path.join(directory or "/", name)
+        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
+            return candidate
+    return name
+
+
+def _run(program: _Program, target: _Target, pidfd: int) -> int:
+    """Fork into the pod's pid namespace; the parent stays outside and waits."""
+    flags = 0
+    for kind in _NAMESPACES:
+        if kind == "user" and namespaces.same_namespace(kind, target.main or os.getpid()):
+            continue  # joining the own user namespace is refused
+        flags |= namespaces.KINDS[kind]
+    namespaces.setns(pidfd, namespaces.CLONE_NEWPID)
+    # ctrl-C is for the command, which gets it from the terminal as we do.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    child = os.fork()
+    if child:
+        return process.exit_code(os.waitpid(child, 0)[1])
+    try:
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        for limit, values in program.limits:
+            resource.setrlimit(limit, values)
+        with open("/proc/thread-self/oom_score_adj", "w") as file:
+            file.write(program.oom_score_adj)
+        for fd in target.procs:
+            os.write(fd, b"0")
+        namespaces.setns(pidfd, flags & ~namespaces.CLONE_NEWPID)
+        os.closerange(3, 1 << 20)
+        if program.view:
+            view.build(program.app, protect=program.protect)
+        program.execute()
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        sys.stderr.write(f'Error: Unable to execute "{program.command[0]}": {reason}\n')
+        sys.stderr.flush()
+    finally:
+        os._exit(_FAILURE)

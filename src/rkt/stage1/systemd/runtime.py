@@ -1,0 +1,71 @@
+"""``runtime-config``: how a pod was started, for the entry points that come later (facts of rkt 1.30)."""
+
+from __future__ import annotations
+
+import os
+
+from rkt.appc import gojson
+from rkt.errors import RktError
+from rkt.stage1.common import status
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rkt.stage1.common.flags import RunFlags
+
+_NAME = "runtime-config"
+
+
+class Relaxed:
+    """Which confinement ``--insecure-options`` switched off."""
+
+    __slots__ = ("capabilities", "paths", "seccomp")
+
+    def __init__(self, *, capabilities: bool, paths: bool, seccomp: bool) -> None:
+        self.capabilities, self.paths, self.seccomp = capabilities, paths, seccomp
+
+    @classmethod
+    def of(cls, flags: RunFlags) -> Relaxed:
+        """What the flags of ``run`` say."""
+        return cls(
+            capabilities=flags.disable_capabilities,
+            paths=flags.disable_paths,
+            seccomp=flags.disable_seccomp,
+        )
+
+
+def save(directory: str, flags: RunFlags, networks: list[tuple[str, str]]) -> None:
+    """Write the file into the pod's directory."""
+    value = {
+        "MetadataServiceURL": "",
+        "PrivateUsers": flags.private_users,
+        "MDSToken": flags.mds_token,
+        "Hostname": flags.hostname,
+        "Debug": flags.debug,
+        "Mutable": flags.mutable,
+        "ResolvConfMode": flags.resolv,
+        "EtcHostsMode": flags.hosts,
+        "NetList": dict(networks),
+        "Interactive": flags.interactive,
+        "InsecureOptions": {
+            "DisablePaths": flags.disable_paths,
+            "DisableCapabilities": flags.disable_capabilities,
+            "DisableSeccomp": flags.disable_seccomp,
+        },
+        "IPCMode": flags.ipc,
+    }
+    status.write(directory, _NAME, gojson.dumps(value))
+
+
+def load(directory: str) -> Relaxed:
+    """What was switched off; RktError for a file that is not ours."""
+    path = os.path.join(directory, _NAME)
+    with open(path, "rb") as file:
+        value = gojson.loads(file.read())
+    options = value.get("InsecureOptions") if isinstance(value, dict) else None
+    if not isinstance(options, dict):
+        raise RktError(f"{path} does not say how the pod was started")
+    return Relaxed(
+        capabilities=options.get("DisableCapabilities") is True,
+        paths=options.get("DisablePaths") is True,
+        seccomp=options.get("DisableSeccomp") is True,
+    )
