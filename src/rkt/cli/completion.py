@@ -125,9 +125,7 @@ def script() -> str:
     words: dict[str, str] = {}
     values: dict[str, str] = {}
     learn(values, options.GLOBALS)
-    for entry in options.available():
-        if entry.hidden:
-            continue
+    for entry in options.listed():
         group, _, name = entry.path.rpartition(" ")
         members[group].append(name)
         if not entry.module:

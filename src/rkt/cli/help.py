@@ -28,11 +28,11 @@ def usage(command: Command) -> str:
     lines += [[], ["USAGE:"], ["", " ".join(filter(None, ("rkt", command.path, command.usage)))]]
     if root:
         lines += [[], ["VERSION:"], ["", VERSION]]
-    within = [
-        entry
-        for entry in options.available()
-        if entry.module and not entry.hidden and (root or entry.path.startswith(command.path + " "))
-    ]
+    if root:
+        within = [entry for entry in options.listed() if entry.module]
+    else:
+        prefix = command.path + " "
+        within = [e for e in options.available() if e.path.startswith(prefix) and not e.hidden]
     if within:
         skip = 0 if root else len(command.path) + 1
         lines += [[], ["COMMANDS:"]]

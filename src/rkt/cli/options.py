@@ -265,6 +265,17 @@ def available() -> Iterator[Entry]:
             yield entry
 
 
+def listed() -> Iterator[Entry]:
+    """The commands and groups that help and completion show: not the hidden ones, nor those of a hidden
+    group.
+    """
+    entries = list(available())
+    hidden = {entry.path for entry in entries if entry.hidden}
+    for entry in entries:
+        if not entry.hidden and entry.path.rpartition(" ")[0] not in hidden:
+            yield entry
+
+
 def load(entry: Entry) -> Command:
     """The full description of a command; imports the table of its family."""
     table: dict[str, Command] = __import__("rkt.cli.options_" + entry.family, fromlist=("TABLE",)).TABLE

@@ -7,6 +7,9 @@ import importlib.util
 import pytest
 
 from rkt.cli import call, options, values, values_appc
+from rkt.cli.completion import script
+from rkt.cli.grammar import UnknownCommandError, parse
+from rkt.cli.help import usage
 from rkt.cli.options import Option
 
 FAMILIES = ("app", "images", "pods", "run", "service", "tool")
@@ -98,3 +101,25 @@ def test_experiments(monkeypatch: pytest.MonkeyPatch, value: str, on: bool) -> N
     assert options.experiment("attach") is on
     (run,) = (entry for entry in options.COMMANDS if entry.path == "run")
     assert ("stdin" in {option.name for option in options.load(run).options}) is on
+
+
+class TestHiddenGroup:
+    """A group that exists only with an experiment, like the commands that change running pods."""
+
+    @pytest.fixture(autouse=True)
+    def commands(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        group = options.Entry("app", "", "app", "Work with apps", hidden=True, experiment="app")
+        member = options.Entry("app list", "version", "app", "List apps", experiment="app")
+        monkeypatch.setattr(options, "COMMANDS", (group, member, *options.COMMANDS))
+
+    def test_does_not_exist_without_the_experiment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("RKT_EXPERIMENT_APP", raising=False)
+        with pytest.raises(UnknownCommandError, match='unknown command "app" for "rkt"'):
+            parse(["app", "list"])
+
+    def test_works_but_is_not_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RKT_EXPERIMENT_APP", "true")
+        assert parse(["app", "li", "uuid", "--no-legend"]).flags["no-legend"] is True
+        assert "app list" not in usage(options.ROOT)
+        assert "\tlist\t" in usage(parse(["app"]).command)
+        assert "app list" not in script()
