@@ -1,18 +1,18 @@
 """Names of the directories and files of pods (docs/on-disk-format.md).
 
-    DATA/pods/STATE/UUID/            0750, flock'd by the pod's processes
-        pod                          pod manifest
-        pod.lck                      lock for editing the manifest of a mutable pod
-        pod-created                  empty; its mtime is when the pod was created
-        appsinfo/APP/manifest        image manifest of an app
-        appsinfo/APP/treeStoreID     rendered image of an app (overlay only)
-        stage1/manifest              image manifest of the stage1
-        stage1/rootfs/               the stage1: an overlay's mount point, or a copy
-        stage1TreeStoreID            rendered image of the stage1
-        overlay-prepared             empty; the pod uses overlays
-        overlay/TREE/{upper,work}    the writable layers, below them one directory per app
-        private-users-prepared       SHIFT:COUNT of the user namespace
-    pid, ppid, net-info.json, ... are written by the stage1 (docs/stage1-contract.md)
+DATA/pods/STATE/UUID/            0750, flock'd by the pod's processes
+    pod                          pod manifest
+    pod.lck                      lock for editing the manifest of a mutable pod
+    pod-created                  empty; its mtime is when the pod was created
+    appsinfo/APP/manifest        image manifest of an app
+    appsinfo/APP/treeStoreID     rendered image of an app (overlay only)
+    stage1/manifest              image manifest of the stage1
+    stage1/rootfs/               the stage1: an overlay's mount point, or a copy
+    stage1TreeStoreID            rendered image of the stage1
+    overlay-prepared             empty; the pod uses overlays
+    overlay/TREE/{upper,work}    the writable layers, below them one directory per app
+    private-users-prepared       SHIFT:COUNT of the user namespace
+pid, ppid, net-info.json, ... are written by the stage1 (docs/stage1-contract.md)
 """
 
 from __future__ import annotations

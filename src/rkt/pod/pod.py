@@ -44,7 +44,7 @@ class Pod:
         self.lock = lock
         self.owned = False
         self.state = state.EMBRYO
-        self._manifest: dict[str, Any] | None = None
+        self._manifest: dict[str, Any] = {}
 
     @classmethod
     def open(cls, data_dir: str, uuid: str, *, start: str = layout.EMBRYO_DIRECTORY) -> Pod:
@@ -223,9 +223,7 @@ class Pod:
         except OSError as error:
             raise named(error, "write", os.path.join(self.path, name)) from None
 
-    def make_directory(
-        self, name: str, mode: int = layout.DIRECTORY_MODE, *, inherit: bool = True
-    ) -> None:
+    def make_directory(self, name: str, mode: int = layout.DIRECTORY_MODE, *, inherit: bool = True) -> None:
         """Create a directory of the pod; its parents exist.  A directory that is there is kept.
 
         Without ``inherit`` it has no set-group-ID bit: what an app creates must not get the host's group.
@@ -251,7 +249,7 @@ class Pod:
 
         RktError when it cannot be understood.
         """
-        if self._manifest is None:
+        if not self._manifest:
             self._manifest = self._read_manifest()
         return self._manifest
 

@@ -159,5 +159,3 @@ def discard(pod: Pod) -> None:
     pod.to_garbage()
     unmount_below(pod.path)
     remove_tree(pod.path, missing_ok=True)
-
-
