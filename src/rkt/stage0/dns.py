@@ -47,8 +47,8 @@ def _parse_servers(servers: list[str]) -> Dns:
     for server in servers:
         try:
             dns.servers.append(address.parse(server))
-        except RktError as error:
-            raise RktError(f"Invalid IP passed to --dns: {server}") from error
+        except RktError:
+            raise RktError(f"Invalid IP passed to --dns: {server}") from None
     return dns
 
 
@@ -77,8 +77,8 @@ def _parse_hosts(dns: Dns, entries: list[str]) -> None:
             raise RktError(f"Did not understand --hosts-entry {word}")
         try:
             address.parse(ip)
-        except RktError as error:
-            raise RktError(f"Invalid IP passed to --hosts-entry: {ip}") from error
+        except RktError:
+            raise RktError(f"Invalid IP passed to --hosts-entry: {ip}") from None
         dns.entries.setdefault(ip, []).append(name)
     if dns.entries:
         dns.hosts = "stage0"
