@@ -399,6 +399,7 @@ _EXAMINERS: dict[str, Callable[[Any], Any]] = {
     "Port-flag-parse": lambda text: Port.from_flag(text).to_value(),
     "ExposedPort": _record(ExposedPort),
     "Dependency": _record(Dependency),
+    "Dependencies": _json(decode.items(Dependency.from_value), decode.encoded),
     "ImageManifest": _record(ImageManifest),
     "PodManifest": _record(PodManifest),
     "RuntimeApp": _record(RuntimeApp),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rkt.appc import date, flags, gojson, identifiers, url, version
 from rkt.appc.app import App
-from rkt.appc.discovery import ImageName
+from rkt.appc.discovery import ImageName, extract_meta
 from rkt.appc.errors import AppcError
 from rkt.appc.image import ImageManifest
 from rkt.appc.pod import PodManifest
@@ -180,6 +180,15 @@ def test_volumes_read_their_flag(
 def test_image_names_read_their_text(name: str, labels: dict[str, str]) -> None:
     made = ImageName.parse(str(ImageName(name, labels)))
     assert (made.name, made.labels) == (name, labels)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["<", ">", "!", "[", "]", "--", "meta ", "a", "=", '"', "'", "/", "&#", "title", "?"])
+    )
+)
+def test_any_page_is_read(pieces: list[str]) -> None:
+    assert extract_meta("".join(pieces)) == []
 
 
 @given(TEXT)

@@ -114,7 +114,10 @@ def _loads(text: str | bytes, scan: Callable[[str, int], tuple[Any, int]]) -> An
             raise _fault(text, end, f"unexpected {text[end]!r} after the value")
         end += 1
     if "\\u" in text:
-        value = _without_surrogates(value)
+        try:
+            value = _without_surrogates(value)
+        except RecursionError:
+            raise AppcError("invalid JSON: nested too deeply") from None
     return value
 
 
@@ -176,7 +179,10 @@ def dumps(value: Any, indent: str | None = None) -> str:
     Members come in the order given: sort maps first, Go does.
     """
     parts: list[str] = []
-    _print(value, parts.append, indent, "\n")
+    try:
+        _print(value, parts.append, indent, "\n")
+    except RecursionError:
+        raise AppcError("value is nested too deeply for JSON") from None
     return "".join(parts)
 
 

@@ -31,6 +31,7 @@ def test_bad_names(text: str) -> None:
 @pytest.mark.parametrize(
     "page",
     [
+        '<![ x ]><![CDATA[ > <meta name="ac-discovery" content="p https://x">',
         '<META NAME="ac-discovery" CONTENT="p https://x">',
         "<meta name='ac-discovery' content=' p   https://x '/>",
         'junk < <meta content="p https://x" name=ac-discovery> <<',
@@ -53,10 +54,21 @@ def test_tags_are_found(page: str) -> None:
         '<meta name="ac-discovery">',
         '<meta name="go-import" content="p https://x">',
         "\0\x01<meta",
+        '<!-- <meta name="ac-discovery" content="p https://x">',
+        '<![if <meta name="ac-discovery" content="p',
     ],
 )
 def test_no_tags(page: str) -> None:
     assert extract_meta(page) == []
+
+
+@pytest.mark.promise("P4")
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "piece", ["<!--", "<a ", "<![", "</a", "&#", "<meta content=", "<a a='", "<title>", "<?"]
+)
+def test_a_hostile_page_costs_no_more_than_a_long_one(piece: str) -> None:
+    extract_meta(piece * 20_000)
 
 
 def test_a_tag_after_text_elements_counts() -> None:

@@ -116,6 +116,16 @@ def test_other_types_are_a_defect_of_the_caller() -> None:
         gojson.dumps({1})
 
 
+@pytest.mark.promise("P4")
+def test_depth_is_an_error_and_no_defect() -> None:
+    for depth in range(100, 1000, 50):
+        for text in ("[" * depth + "]" * depth, "[" * depth + '"\\u0041"' + "]" * depth):
+            try:
+                gojson.dumps(gojson.loads(text))
+            except AppcError as error:
+                assert "nested too deeply" in str(error)
+
+
 def test_indent() -> None:
     assert gojson.dumps({"a": [1, []], "b": {}}, "\t") == '{\n\t"a": [\n\t\t1,\n\t\t[]\n\t],\n\t"b": {}\n}'
 
