@@ -12,7 +12,7 @@ import time
 from rkt.errors import RktError
 from rkt.linux.lock import Lock
 from rkt.store import temporary
-from rkt.store.directories import prepare_lock
+from rkt.store.directories import IMPORT_PREFIX, prepare_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def unused_images(store: Store, grace: int) -> list[str]:
 
 def collect_leftovers(store: Store) -> None:
     """Remove temporary files of processes that were killed, and blobs that never got into the index."""
-    temporary.collect(store.places.temporary)
+    temporary.collect(store.places.temporary, IMPORT_PREFIX)
     store.collect_orphans()
 
 

@@ -38,6 +38,8 @@ SHARED_MODE = 0o2770
 ROOT_MODE = 0o2700
 DATA_MODE = 0o2750
 FILE_MODE = 0o660
+IMPORT_PREFIX = "import"
+"""How names of images under way in ``cas/tmp`` begin."""
 
 _SHARED = ("db", "tmp", "blob", "imageManifest", "imagelocks")
 _ROOT_ONLY = ("tree", "treestorelocks")

@@ -56,7 +56,7 @@ def import_image(
     keeps the image out.  Raises RktError for anything that is no complete image.
     """
     places.make()
-    with TemporaryFile(places.temporary, "import") as temporary:
+    with TemporaryFile(places.temporary, directories.IMPORT_PREFIX) as temporary:
         content = compression.open_reader(source, limit=MAX_IMAGE_SIZE)
         if content.kind in ("text", "unknown"):
             raise RktError("the file is no archive")

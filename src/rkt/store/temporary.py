@@ -63,14 +63,19 @@ class TemporaryFile:
         self.close()
 
 
-def collect(directory: str) -> list[str]:
-    """Remove files and directories in ``directory`` whose writers are gone; returns their paths."""
+def collect(directory: str, prefix: str) -> list[str]:
+    """Remove what ``TemporaryFile`` made in ``directory`` and whose writers are gone; returns the paths.
+
+    Names with another prefix belong to somebody else.
+    """
     removed: list[str] = []
     try:
         names = sorted(os.listdir(directory))
     except FileNotFoundError:
         return removed
     for name in names:
+        if not name.startswith(prefix + "-"):
+            continue
         path = os.path.join(directory, name)
         try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -79,6 +84,6 @@ def collect(directory: str) -> list[str]:
             continue
         with lock:
             if lock.try_exclusive() and lock.is_current():
-                files.remove_tree(path, missing_ok=True)
+                os.unlink(path)
                 removed.append(path)
     return removed
