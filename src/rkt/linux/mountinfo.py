@@ -123,38 +123,62 @@ def find(path: str, mounts: list[Mount] | None = None) -> Mount | None:
 def unmount_below(path: str) -> int:
     """Unmount everything at or below ``path``, busy or not; the number of mounts taken away.
 
-    Mounts below are made private first: a volume shared with the host must not lose the host's own
-    mounts under it.  A path is opened without following links and unmounted by fd, so a link
-    put in its place by a pod leads nowhere.  Raises the OSError of what could not be unmounted.
+    A mount goes only after all that is mounted on it, and its parent is private by then: an unmount
+    propagates through the parent's peer group, and a volume shared with the host must not lose the
+    host's own mounts under it.  Paths are opened without following links and unmounted by fd, so a
+    link put in their place by a pod leads nowhere.  Raises the OSError of what could not be unmounted.
     """
-    from rkt.linux import mount as mounts
-    from rkt.linux import paths
-
     removed = 0
     while found := below(path):
-        failure: OSError | None = None
-        # All become private before the first is taken away: it is the parent's peer group that an
-        # unmount propagates through.  A mount hidden under another is reached in the next round.
-        for private in (True, False):
-            for entry in found:
-                try:
-                    fd = paths.open_no_links(entry.target, os.O_PATH)
-                except OSError as error:
-                    failure = error
-                    continue
-                try:
-                    if private:
-                        mounts.mount_setattr(fd, propagation=mounts.MS_PRIVATE)
-                    else:
-                        mounts.umount_fd(fd)
-                except OSError as error:
-                    failure = error
-                finally:
-                    os.close(fd)
-        remaining = len(below(path))
-        if remaining >= len(found) and failure is not None:
-            raise failure
-        removed += len(found) - remaining
-        if remaining >= len(found):
-            raise RktError(f"mounts below {path} keep coming back")
+        done, failure = _unmount_visible(found)
+        removed += done
+        if not done:
+            raise failure or RktError(f"the mounts below {path} cannot be reached")
     return removed
+
+
+def _unmount_visible(found: list[Mount]) -> tuple[int, OSError | None]:
+    """Unmount what no other mount hides; a hidden one has its turn in the next round."""
+    from rkt.linux import mount as mounts
+
+    failure: OSError | None = None
+    visible: list[tuple[Mount, int]] = []
+    try:
+        for entry in found:
+            try:
+                fd = _open_mount(entry)
+                if fd is not None:
+                    visible.append((entry, fd))
+                    mounts.mount_setattr(fd, propagation=mounts.MS_PRIVATE)
+            except OSError as error:
+                failure = error
+        remaining = {entry.id: entry.parent for entry in found}
+        done = 0
+        for entry, fd in visible:
+            if entry.id in remaining.values():
+                continue
+            try:
+                mounts.umount_fd(fd)
+            except OSError as error:
+                failure = error
+            else:
+                del remaining[entry.id]
+                done += 1
+    finally:
+        for _, fd in visible:
+            os.close(fd)
+    return done, failure
+
+
+def _open_mount(entry: Mount) -> int | None:
+    """An O_PATH fd of the mount's root, None when its path leads to another mount."""
+    from rkt.linux import paths
+
+    try:
+        fd = paths.open_no_links(entry.target, os.O_PATH)
+    except FileNotFoundError:
+        return None
+    if paths.mount_id(fd) == entry.id:
+        return fd
+    os.close(fd)
+    return None

@@ -158,6 +158,15 @@ def filesystem_type(fd: int) -> int:
     return int(status.type) & 0xFFFFFFFF
 
 
+def mount_id(fd: int) -> int:
+    """The number that the mount of an fd has in mountinfo."""
+    with open(f"/proc/self/fdinfo/{fd}") as file:
+        for line in file:
+            if line.startswith("mnt_id:"):
+                return int(line[7:])
+    raise RktError("the kernel does not say on which mount a file is")
+
+
 def sync_filesystem(fd: int) -> None:
     """Write back all of the file system ``fd`` is on."""
     libc.check(libc.syncfs(fd), "syncfs")

@@ -184,6 +184,8 @@ class Extractor:
                     os.close(fd)
             except OSError as error:
                 raise RktError(f"cannot unpack {self._prefix + path!r}") from error
+            except OverflowError:
+                raise RktError(f"cannot unpack {self._prefix + path!r}: its time is out of range") from None
         self._directories.clear()
 
     def close(self) -> None:
