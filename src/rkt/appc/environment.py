@@ -1,7 +1,7 @@
 """The environment of an app: unique names of a narrow set of letters, free values.
 
 A value may hold NUL as far as the reference is concerned; no process can be given one, so executing
-refuses it (``check_values``).
+refuses it (``rkt.stage1.common.environment``).
 """
 
 from __future__ import annotations
@@ -81,27 +81,3 @@ def check(variables: Iterable[EnvironmentVariable]) -> None:
         if variable.name in seen:
             raise AppcError(f'duplicate environment variable of name "{variable.name}"')
         seen.add(variable.name)
-
-
-def check_values(variables: Iterable[EnvironmentVariable]) -> None:
-    """No value holds NUL: for those who start a process with them."""
-    for variable in variables:
-        if "\0" in variable.value:
-            raise AppcError(f'value of environment variable "{variable.name}" holds a NUL character')
-
-
-def get(variables: Iterable[EnvironmentVariable], name: str) -> str | None:
-    """The value of the variable called ``name``."""
-    for variable in variables:
-        if variable.name == name:
-            return variable.value
-    return None
-
-
-def put(variables: list[EnvironmentVariable], name: str, value: str) -> None:
-    """Replace the variable called ``name`` where it stands, or append it."""
-    for variable in variables:
-        if variable.name == name:
-            variable.value = value
-            return
-    variables.append(EnvironmentVariable(name, value))

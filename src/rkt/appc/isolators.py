@@ -166,12 +166,6 @@ def unrecognized(isolators: Iterable[Isolator]) -> list[Isolator]:
     return [isolator for isolator in isolators if isolator.value is None]
 
 
-def put(isolators: list[Isolator], made: Isolator, *others: str) -> None:
-    """Replace every isolator called like ``made`` or one of ``others`` by ``made``, at the end."""
-    isolators[:] = [isolator for isolator in isolators if isolator.name not in (made.name, *others)]
-    isolators.append(made)
-
-
 def capabilities_from_flag(text: str, *, retain: bool) -> Isolator:
     """``CAP_A,CAP_B`` of ``--caps-retain`` and ``--caps-remove``."""
     names = [word for word in text.split(",") if word]

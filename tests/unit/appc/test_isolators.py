@@ -92,15 +92,6 @@ def test_bad_cpu_shares(text: str) -> None:
         isolators.cpu_shares_from_flag(text)
 
 
-def test_put_replaces() -> None:
-    retain = isolators.capabilities_from_flag("CAP_KILL", retain=True)
-    remove = isolators.capabilities_from_flag("CAP_CHOWN", retain=False)
-    memory = isolators.memory_from_flag("1G")
-    made = [remove, memory, remove]
-    isolators.put(made, retain, isolators.CAPABILITIES_REMOVE)
-    assert made == [memory, retain]
-
-
 @pytest.mark.promise("P5")
 def test_the_default_capabilities_are_the_fourteen() -> None:
     assert len(set(isolators.DEFAULT_CAPABILITIES)) == 14
