@@ -1,7 +1,7 @@
 """JSON as Go's ``encoding/json`` reads and prints it, without the start-up cost of ``json``.
 
 ``json`` imports ``re`` and ``enum`` (6 ms).  The scanner in C behind it, ``_json.make_scanner``, is
-used directly; it imports ``json.decoder`` by itself only to raise an error.
+used directly; ``json.decoder`` is imported only to raise an error.
 
 Reading differs from ``json.loads``: no NaN or Infinity, bytes that are not UTF-8 and lone surrogates
 become U+FFFD as in Go.  Printing differs from ``json.dumps``: ``<``, ``>``, ``&``, U+2028 and U+2029
@@ -109,6 +109,15 @@ def _loads(text: str | bytes, scan: Callable[[str, int], tuple[Any, int]]) -> An
         raise _fault(text, error.pos, words[:1].lower() + words[1:]) from None
     except RecursionError:
         raise AppcError("invalid JSON: nested too deeply") from None
+    except SystemError:
+        # What the scanner wants to raise is defined in json.decoder, which it only looks for (Python 3.11).
+        import sys
+
+        if "json.decoder" in sys.modules:
+            raise
+        import json.decoder  # noqa: F401
+
+        return _loads(text, scan)
     while end < length:
         if text[end] not in _BLANKS:
             raise _fault(text, end, f"unexpected {text[end]!r} after the value")
