@@ -55,7 +55,7 @@ class Stage1:
         """The path of an operation's program inside the stage1's root, RktError when it has none."""
         path = self.annotations.get(PREFIX + operation, "")
         if not path:
-            raise RktError(f'stage1 has no entry point "{operation}"')
+            raise RktError(missing(operation))
         return path
 
     def program(self, operation: str, *, root: str = "") -> str:
@@ -101,6 +101,11 @@ class Stage1:
             if tree and os.path.isdir(root):
                 return root
         return os.path.join(pod.path, layout.STAGE1_ROOT)
+
+
+def missing(operation: str) -> str:
+    """What to say of a stage1 that has no program for an operation."""
+    return f'stage1 has no entry point "{operation}"'
 
 
 def _annotations(pod: Pod) -> dict[str, str]:

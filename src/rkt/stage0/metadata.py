@@ -22,8 +22,8 @@ _HINT = "is it running? pass --mds-register=false to run the pod without it"
 def register(pod: Pod, apps: list[str]) -> str:
     """Make the pod known to the service; returns the token of the pod, which guards what it may ask."""
     token = os.urandom(16).hex()
+    _check_socket()
     try:
-        _check_socket()
         _put(f"/pods/{pod.uuid}?token={token}", pod.read(layout.MANIFEST))
         for app in apps:
             _put(f"/pods/{pod.uuid}/{app}", pod.read(layout.app_manifest(app)))
@@ -45,7 +45,7 @@ def _check_socket() -> None:
     try:
         if stat.S_ISSOCK(os.stat(SOCKET).st_mode):
             return
-    except FileNotFoundError as error:
+    except OSError as error:
         raise RktError("could not reach the metadata service.", _HINT) from error
     raise RktError(f"could not reach the metadata service. {SOCKET} is not a socket", _HINT)
 

@@ -61,6 +61,8 @@ def plan(request: PrepareRequest, store: Store) -> Plan:
 
 
 def _plan(request: PrepareRequest, store: Store) -> Plan:
+    if not store.manifest(request.stage1).annotation(interface.PREFIX + "run"):
+        raise RktError(interface.missing("run"))
     if request.pod_manifest is None:
         images = {app.key: store.manifest(app.key) for app in request.apps}
         made = manifest.generate(request, images)
@@ -103,7 +105,6 @@ def _prepare(pod: Pod, request: PrepareRequest, made: Plan, store: Store) -> Non
     pod.make_directory("stage1")
     pod.write(layout.STAGE1_TREE, store.render(request.stage1))
     pod.write(layout.STAGE1_MANIFEST, store.manifest_bytes(request.stage1))
-    interface.Stage1(pod).entry_point("run")
     if not request.overlay:
         store.extract_rendered(request.stage1, os.path.join(pod.path, "stage1"), shift=shift)
     directories = [layout.APPS]
