@@ -381,7 +381,7 @@ _EXAMINERS: dict[str, Callable[[Any], Any]] = {
     "EventHandler": _record(EventHandler),
     "Labels": _labels,
     "Labels-json": _json(labels.decode, labels.encode),
-    "Labels-from-map": lambda text: labels.encode(labels.from_map(gojson.loads(text))),
+    "Labels-from-map": lambda text: labels.encode(labels.from_map(decode.string_map(decode.document(text)))),
     "App": _app,
     "Isolator": _isolator,
     "Isolators": _json(isolator_list.decode, isolator_list.encode),

@@ -5,7 +5,7 @@ laxness of its Go reference where images in the wild depend on it.
 
 What the reference lets through and the host would pay for is refused where it is used:
 
-* image IDs are free text here (``sha512-zz``): ``digest.is_full`` is for keys of the store;
+* image IDs are free text here (``sha512-zz``): the store checks what it takes for a key;
 * names may hold ``..`` between slashes (``a/../b``): nothing may make a path of a name unchecked;
 * paths of mounts and whitelists may be relative or empty here, modes of volumes any text;
 * strings may hold NUL here: nothing with one is executed.

@@ -1,7 +1,7 @@
 """Image IDs: ``sha512-`` and the digest (specification, "Image ID type").
 
 The reference checks neither length nor letters of the digest and manifests in the wild rely on it;
-where an ID becomes a key of the store, ``is_full`` decides.
+where an ID becomes a key, the store (``Store.resolve``) decides.
 """
 
 from __future__ import annotations
@@ -12,10 +12,6 @@ from rkt.appc.errors import AppcError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-PREFIX = "sha512-"
-_HEX_LENGTH = 128
-_HEX = frozenset("0123456789abcdef")
 
 
 def check(text: str) -> str:
@@ -28,12 +24,6 @@ def check(text: str) -> str:
     if not value:
         raise AppcError("no hash value")
     return text
-
-
-def is_full(text: str) -> bool:
-    """Whether the text is a whole image ID: ``sha512-`` and 128 lower-case hex digits."""
-    digest = text.removeprefix(PREFIX)
-    return len(text) == len(PREFIX) + _HEX_LENGTH and len(digest) == _HEX_LENGTH and _HEX.issuperset(digest)
 
 
 def decode(value: Any) -> str:
