@@ -157,8 +157,9 @@ def confine(unit: AppUnit, app: App, relaxed: Relaxed) -> None:
         # A filter that a setuid program could leave behind would not be one.
         unit.no_new_privileges = unit.no_new_privileges or unit.uid != 0
     if not relaxed.paths:
-        unit.read_only_paths = list(confinement.READ_ONLY_PATHS)
-        unit.hidden_paths = list(confinement.HIDDEN_PATHS)
+        # systemd-nspawn has made what is to be read-only in /proc so for the whole pod; /sys is each
+        # app's own (prepare), because an entry here costs a walk through the mount table.
+        unit.hidden_paths = [path for path in confinement.HIDDEN_PATHS if path.startswith("/proc/")]
 
 
 def system_call_filter(calls: SystemCalls) -> str:

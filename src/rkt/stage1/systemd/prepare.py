@@ -11,7 +11,7 @@ import stat
 
 from rkt.errors import RktError
 from rkt.linux import files, mount, namespaces, paths
-from rkt.stage1.common import environment, executable, mounts
+from rkt.stage1.common import confinement, environment, executable, mounts
 from rkt.stage1.systemd import units
 
 TYPE_CHECKING = False
@@ -135,7 +135,7 @@ def app_roots(plan: Plan, resolv_conf: str | None, notify: Callable[[str], objec
                     mount.bind_fd(roots.fds[name], roots.fds[name], recursive=True, read_only=False)
                     os.close(roots.fds.pop(name))
                     roots.fds[name] = os.open(root, _OPEN_DIRECTORY)
-                base(roots.fds[name])
+                base(roots.fds[name], protect=not plan.flags.disable_paths)
                 name_files(plan, entry, roots.fds[name], resolv_conf)
             except OSError as error:
                 raise RktError(f'unable to prepare the root file system of app "{name}"') from error
@@ -152,16 +152,20 @@ def app_roots(plan: Plan, resolv_conf: str | None, notify: Callable[[str], objec
                 raise RktError(f'unable to prepare app "{name}"') from error
 
 
-def base(root_fd: int) -> None:
-    """The directories every app has, /dev with its own nodes, /etc/mtab."""
-    for path in ("/proc", "/sys", "/etc", "/run/systemd/journal", "/run/systemd/incoming"):
+def base(root_fd: int, *, protect: bool) -> None:
+    """The directories every app has, /dev with its own nodes, /sys, /etc/mtab."""
+    for path in ("/proc", "/etc", "/run/systemd/journal", "/run/systemd/incoming"):
         os.close(paths.make_directories(root_fd, path))
     try:
         os.close(paths.open_in_root(root_fd, "/tmp", os.O_PATH))
     except FileNotFoundError:
         os.close(paths.make_directories(root_fd, "/tmp", 0o1777))
-    for name in ("/run/systemd/notify",):
-        os.close(mounts.open_target(root_fd, name, directory=False))
+    os.close(mounts.open_target(root_fd, "/run/systemd/notify", directory=False))
+    system = paths.make_directories(root_fd, "/sys")
+    try:
+        _mount_sysfs(system, protect=protect)
+    finally:
+        os.close(system)
     target = _device_directory(root_fd)
     try:
         devices = mount.new_mount(
@@ -183,6 +187,38 @@ def base(root_fd: int) -> None:
         pass
     finally:
         os.close(etc)
+
+
+def _mount_sysfs(target: int, *, protect: bool) -> None:
+    """A sysfs for this network namespace; with ``protect`` read-only, and without what apps must not see."""
+    attributes = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
+    if protect:
+        attributes |= mount.MOUNT_ATTR_RDONLY
+    sysfs = mount.new_mount("sysfs", attributes=attributes)
+    try:
+        mount.move_mount(sysfs, target)
+        for path in confinement.HIDDEN_PATHS if protect else ():
+            if path.startswith("/sys/"):
+                _hide(sysfs, path.removeprefix("/sys/"))
+    finally:
+        os.close(sysfs)
+
+
+def _hide(sysfs: int, name: str) -> None:
+    """Lay an empty directory that nobody can open over a directory of sysfs, if this kernel has it."""
+    try:
+        target = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=sysfs)
+    except FileNotFoundError:
+        return
+    try:
+        attributes = mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
+        cover = mount.new_mount("tmpfs", {"mode": "0000", "nr_inodes": "2"}, attributes=attributes)
+        try:
+            mount.move_mount(cover, target)
+        finally:
+            os.close(cover)
+    finally:
+        os.close(target)
 
 
 def _device_directory(root_fd: int) -> int:

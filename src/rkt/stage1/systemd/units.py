@@ -6,8 +6,8 @@ an underscore in their names, which no app name can have.  How a pod ends:
 * an app's unit stops; ``/rkt/app-exit`` (ExecStopPost) records its status, and on the first
   failure asks for ``exit`` with that code;
 * when no app is left, nothing wants ``rkt_alive.target`` any more: its SuccessAction ends the pod;
-* every end goes through ``shutdown.target``: first ``rkt_ready.service`` stops and leaves the mark by which
-  ``/rkt/app-exit`` tells an app that was stopped from one that ended, then the apps, then journald,
+* every end goes through ``shutdown.target``: first ``rkt_running.socket`` stops and takes its FIFO away, by
+  which ``/rkt/app-exit`` tells an app that was stopped from one that ended, then the apps, then journald,
   which prints all it has received, and only then systemd ends.
 """
 
@@ -102,7 +102,6 @@ class AppUnit:
         "notify",
         "post_stop",
         "pre_start",
-        "read_only_paths",
         "resources",
         "system_call_errno",
         "system_calls",
@@ -118,7 +117,6 @@ class AppUnit:
         self.capabilities: list[str] | None = None
         self.no_new_privileges = False
         self.system_calls = self.system_call_errno = ""
-        self.read_only_paths: list[str] = []
         self.hidden_paths: list[str] = []
         self.resources: list[tuple[str, str]] = []
         self.interactive = self.notify = False
@@ -142,8 +140,8 @@ class AppUnit:
         return f"{self.name}_{kind}.service"
 
     def _service(self) -> str:
-        after = ["systemd-journald.service"]
-        wants = ["rkt_alive.target"]
+        after = ["systemd-journald.service", "rkt_console.service"]
+        wants = ["rkt_alive.target", "rkt_console.service"]
         requires = ["systemd-journald.service"]
         if self.pre_start:
             requires.append(self._handler("pre-start"))
@@ -177,10 +175,9 @@ class AppUnit:
     def _environment(self) -> list[tuple[str, str]]:
         return [
             ("RootDirectory", f"/opt/stage2/{self.name}/rootfs"),
-            # MountAPIVFS would lay a tmpfs over the image's /run; /dev is prepared per app instead.
+            # MountAPIVFS would lay a tmpfs over the image's /run; /dev and /sys are there already.
             ("MountAPIVFS", "no"),
-            ("BindPaths", "/proc:/proc:rbind /sys:/sys:rbind /dev/pts:/dev/pts /dev/shm:/dev/shm"),
-            ("BindPaths", "/dev/console:/dev/console"),
+            ("BindPaths", "/proc:/proc:rbind /dev/pts:/dev/pts /dev/shm:/dev/shm /dev/console:/dev/console"),
             ("BindReadOnlyPaths", "/run/systemd/journal:/run/systemd/journal"),
             *((("BindPaths", "/run/systemd/notify:/run/systemd/notify"),) if self.notify else ()),
             ("WorkingDirectory", specifier_safe(self.working_directory)),
@@ -221,7 +218,6 @@ class AppUnit:
             if self.system_call_errno:
                 options.append(("SystemCallErrorNumber", self.system_call_errno))
         # "+": below RootDirectory=, not below the root of the pod; "-": this kernel may lack it.
-        options.extend(("ReadOnlyPaths", "-+" + path) for path in map(quote, self.read_only_paths))
         options.extend(("InaccessiblePaths", "-+" + path) for path in map(quote, self.hidden_paths))
         options.extend(self.resources)
         return options
@@ -262,7 +258,7 @@ def pod_units(apps: Sequence[str], *, interactive: bool) -> dict[str, str]:
     default = [
         ("Description", "Apps of the pod"),
         ("DefaultDependencies", "no"),
-        ("Wants", f"{names} rkt_ready.service"),
+        ("Wants", f"{names} rkt_ready.service rkt_running.socket"),
         ("After", names),
         ("Before", "rkt_ready.service"),
     ]
@@ -276,17 +272,42 @@ def pod_units(apps: Sequence[str], *, interactive: bool) -> dict[str, str]:
         ("Type", "oneshot"),
         ("RemainAfterExit", "yes"),
         ("ExecStart", "/bin/ln -sfn ready /rkt/supervisor-status"),
-        ("ExecStop", "/bin/mkdir /run/rkt-stopping"),
         ("StandardOutput", "null"),
+    ]
+    # Nobody connects: systemd makes the FIFO, and removes it at the beginning of the end, without a process.
+    running_unit = [
+        ("Description", "The pod is not being stopped"),
+        ("DefaultDependencies", "no"),
+        ("After", names),
+        *_ENDS,
+    ]
+    running_socket = [
+        ("ListenFIFO", "/run/rkt-running"),
+        ("SocketMode", "0600"),
+        ("RemoveOnStop", "yes"),
+        ("Service", "rkt_exit.service"),
     ]
     return {
         "default.target": render((("Unit", default),)),
+        "rkt_running.socket": render((("Unit", running_unit), ("Socket", running_socket))),
+        "rkt_console.service": _console(interactive=interactive),
         "rkt_ready.service": render((("Unit", ready_unit), ("Service", ready_service))),
-        "systemd-journald.service": _journald(interactive=interactive),
     }
 
 
-def _journald(*, interactive: bool) -> str:
+def _console(*, interactive: bool) -> str:
+    """Prepares the terminal that journald prints on."""
+    unit = [("Description", "Console of the pod"), _BARE]
+    service = [("Type", "oneshot"), ("RemainAfterExit", "yes"), ("StandardOutput", "null")]
+    if interactive:
+        service.append(("ExecStart", "/bin/true"))
+    else:
+        # It is a terminal even when the pod's output is a file, and would end lines with CR LF.
+        service.append(("ExecStart", "-/bin/stty -F /dev/console -opost"))
+    return render((("Unit", unit), ("Service", service)))
+
+
+def _journald() -> str:
     unit = [
         ("Description", "Journal of the pod"),
         ("DefaultDependencies", "no"),
@@ -302,9 +323,6 @@ def _journald(*, interactive: bool) -> str:
         ("NoNewPrivileges", "yes"),
         ("TimeoutStopSec", "30"),
     ]
-    if not interactive:
-        # The console is a terminal even when the pod's output is a file, and would end lines with CR LF.
-        service.append(("ExecStartPre", "-/bin/stty -F /dev/console -opost"))
     return render((("Unit", unit), ("Service", service)))
 
 
@@ -340,6 +358,7 @@ def static_units() -> dict[str, str]:
     ]
     return {
         **ending,
+        "systemd-journald.service": _journald(),
         "rkt_exit.service": render((("Unit", exit_unit), ("Service", (("Type", "oneshot"),)))),
         "rkt_alive.target": render((("Unit", alive),)),
         "shutdown.target": render((("Unit", (("Description", "Nothing is running any more"), _BARE)),)),

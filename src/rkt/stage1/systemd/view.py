@@ -12,7 +12,7 @@ import stat
 from rkt.linux import mount, namespaces, paths
 from rkt.stage1.common import confinement, mounts
 
-_BOUND = ("/proc", "/sys", "/dev/pts", "/dev/shm", "/dev/console", "/run/systemd/journal")
+_BOUND = ("/proc", "/dev/pts", "/dev/shm", "/dev/console", "/run/systemd/journal")
 
 
 def build(app: str, *, protect: bool) -> None:
@@ -26,10 +26,9 @@ def build(app: str, *, protect: bool) -> None:
         for path in _BOUND:
             _bind(root_fd, path)
         if protect:
-            for path in confinement.READ_ONLY_PATHS:
-                _read_only(root_fd, path)
             for path in confinement.HIDDEN_PATHS:
-                _hide(root_fd, path)
+                if path.startswith("/proc/"):
+                    _hide(root_fd, path)
         os.fchdir(root_fd)
     finally:
         os.close(root_fd)
@@ -55,27 +54,11 @@ def _bind(root_fd: int, path: str) -> None:
         os.close(source)
 
 
-def _open(root_fd: int, path: str) -> int | None:
-    try:
-        return paths.open_in_root(root_fd, path, os.O_PATH)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _read_only(root_fd: int, path: str) -> None:
-    target = _open(root_fd, path)
-    if target is None:
-        return
-    try:
-        mount.bind_fd(target, target, recursive=True, read_only=True)
-    finally:
-        os.close(target)
-
-
 def _hide(root_fd: int, path: str) -> None:
     """Lay an empty directory, or an empty file, that nobody can open over what is there."""
-    target = _open(root_fd, path)
-    if target is None:
+    try:
+        target = paths.open_in_root(root_fd, path, os.O_PATH)
+    except (FileNotFoundError, NotADirectoryError):
         return
     cover = mount.new_mount("tmpfs", {"mode": "0000"})
     try:
