@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fly_pod import Run, only_pod, shell, volume
 
-from support import aci
+from support import aci, driver
 from support.driver import Rkt
 
 pytest_plugins = ("fly_fixtures",)
@@ -366,3 +366,47 @@ for path in glob.glob("/proc/[0-9]*/exe"):
 """
     assert probe(code) == []
     assert only_pod(rkt)
+
+
+@pytest.mark.promise("P4")
+def test_no_module_of_the_image_is_imported(rkt: Rkt, fly: Run, tmp_path: os.PathLike[str]) -> None:
+    """The image has a standard library of its own, where the interpreter would look for what it lacks."""
+    out = os.path.join(tmp_path, "out")
+    os.mkdir(out)
+    evil = b"open('/out/executed', 'a').write(__name__)\nraise ImportError\n"
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    names = (
+        "encodings/ascii",
+        "encodings/idna",
+        "encodings/latin_1",
+        "traceback",
+        "linecache",
+        "signal",
+        "re",
+    )
+    entries = [aci.Entry(f"usr/lib/{version}/{name}.py", evil) for name in names]
+    image = aci.busybox(os.path.join(tmp_path, "evil.aci"), entries=entries)
+    mounted = [volume("out", out), image, "--mount=volume=out,target=/out"]
+    assert fly(*mounted, *shell("exit 3", "--oom-score-adj=100")).code == 3
+    assert fly(*mounted, "--exec=/bin/nosuch").code == 254
+    assert fly(*mounted, "--exec=/bin/true", "--working-dir=/nosuch").code == 254
+    assert fly(*mounted, "--exec=/usr").code == 254
+    assert os.listdir(out) == []
+
+
+def test_imports_fail_once_sealed() -> None:
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from rkt.stage1.fly.application import seal_imports
+seal_imports()
+for attempt in (lambda: __import__("json"), lambda: b"x".decode("cp437")):
+    try:
+        attempt()
+    except (ImportError, LookupError):
+        continue
+    sys.exit(1)
+"""
+    source = os.path.join(driver.ROOT, "src")
+    done = subprocess.run(["/usr/bin/python3", "-IS", "-c", code, source], check=False)
+    assert done.returncode == 0

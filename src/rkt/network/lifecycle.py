@@ -230,8 +230,8 @@ class _Setup:
         forwarding.add(self.request.uuid, target.ip, ports)
         # Only with this does the kernel route packets from 127.0.0.1 out of the host to the pod.
         for name in interfaces.with_address(target.gateway) if target.gateway else []:
-            with open(f"/proc/sys/net/ipv4/conf/{name}/route_localnet", "w", encoding="ascii") as file:
-                file.write("1")
+            with open(f"/proc/sys/net/ipv4/conf/{name}/route_localnet", "wb", buffering=0) as file:
+                file.write(b"1")
 
     def _relative(self, path: str) -> str:
         prefix = self.pod_dir + "/"

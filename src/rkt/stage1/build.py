@@ -19,6 +19,7 @@ import tarfile
 
 from rkt import VERSION
 from rkt.appc import VERSION as APPC_VERSION
+from rkt.network import configuration
 from rkt.stage1.systemd import units
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -52,21 +53,6 @@ ff02::1 ip6-allnodes
 ff02::2 ip6-allrouters
 ff02::3 ip6-allhosts
 """
-
-_DEFAULT_NETWORK = {
-    "cniVersion": "0.1.0",
-    "name": "default",
-    "type": "ptp",
-    "ipMasq": True,
-    "ipam": {"type": "host-local", "subnet": "172.16.28.0/24", "routes": [{"dst": "0.0.0.0/0"}]},
-}
-_RESTRICTED_NETWORK = {
-    "cniVersion": "0.1.0",
-    "name": "default-restricted",
-    "type": "ptp",
-    "ipMasq": False,
-    "ipam": {"type": "host-local", "subnet": "172.31.0.0/16"},
-}
 
 _OS_RELEASE = f'NAME="rkt stage1"\nID=rkt\nVERSION_ID={VERSION}\nPRETTY_NAME="rkt stage1 {VERSION}"\n'
 
@@ -215,8 +201,8 @@ def build(flavor: Flavor, output: str) -> None:
     for entry, module in flavor.entries.items():
         image.add(entry, _ENTRY.format(python=_PYTHON, module=module).encode(), 0o755)
     image.add("etc/hosts-fallback", _HOSTS.encode())
-    image.add("etc/rkt/net.d/99-default.conf", _json(_DEFAULT_NETWORK))
-    image.add("etc/rkt/net.d/99-default-restricted.conf", _json(_RESTRICTED_NETWORK))
+    for name, text in configuration.BUILTIN:
+        image.add(f"{configuration.STAGE1_DIRECTORY}/{name}", text.encode())
     for name in _sources(flavor):
         _add_module(image, name)
     image.write(output, json.dumps(manifest(flavor), separators=(",", ":")).encode())
@@ -236,10 +222,6 @@ def manifest(flavor: Flavor) -> dict[str, object]:
         ],
         "annotations": flavor.annotations,
     }
-
-
-def _json(value: object) -> bytes:
-    return (json.dumps(value, indent="\t") + "\n").encode()
 
 
 def _sources(flavor: Flavor) -> list[str]:

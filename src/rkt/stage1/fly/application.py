@@ -7,6 +7,7 @@ rkt does.  Both ``run`` and ``enter`` end here.
 from __future__ import annotations
 
 import os
+import sys
 
 from rkt.errors import RktError
 from rkt.linux import keyring, paths, process
@@ -71,6 +72,16 @@ class Application:
             os.fchdir(fd)
         finally:
             os.close(fd)
+
+
+def seal_imports() -> None:
+    """From now on nothing is imported: once the root is the image's, so would be the module's file.
+
+    For a codec or module that was overlooked this makes an error of what would be an execution.
+    """
+    sys.meta_path.clear()
+    sys.path.clear()
+    sys.path_hooks.clear()
 
 
 def load(pod: Pod, app: App, *, disable_capabilities: bool, disable_seccomp: bool) -> Application:

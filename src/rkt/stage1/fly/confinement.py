@@ -57,8 +57,8 @@ class Confinement:
         set: loading the filters still needs it.
         """
         if self.oom_score_adj is not None:
-            with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-                file.write(str(self.oom_score_adj))
+            with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+                file.write(b"%d" % self.oom_score_adj)
         if self.capabilities is not None:
             capabilities.drop_bounding(capabilities.NUMBERS[name] for name in self.capabilities)
         capabilities.clear_ambient()

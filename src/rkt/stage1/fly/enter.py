@@ -64,6 +64,7 @@ def enter(pid: int, name: str, command: list[str]) -> None:
     entered.uid = entered.gid = 0
     entered.groups = []
     _join_cgroups(pid)
+    application.seal_imports()
     namespaces.setns(pidfd, namespaces.CLONE_NEWNS)
     os.close(pidfd)
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -193,6 +193,7 @@ def _become_app(
         # Nothing that was open in the caller, or here, is open in the app; the report closes by itself.
         os.closerange(3, report)
         os.closerange(report + 1, 1 << 30)
+        application.seal_imports()
         root = roots.enter_new_root(plan)
         mask.restore()
         app.execute(root, dies_with=parent)
