@@ -30,3 +30,10 @@ def clean_machine() -> Iterator[None]:
 def box(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The path of an unsigned busybox image called example.com/box, version 1."""
     return aci.busybox(os.fspath(tmp_path_factory.mktemp("images") / "box.aci"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What compares the whole machine before and after cannot share it with other tests: mark it."""
+    for item in items:
+        if "clean_machine" in getattr(item, "fixturenames", ()):
+            item.add_marker("alone")
