@@ -461,3 +461,25 @@ def test_enter_is_confined_as_the_app_is(rkt: Rkt, fly: Run, started: Any, box: 
     process.kill()
     process.wait()
     assert rkt("enter", uuid, "/bin/true").code == 254
+
+
+@pytest.mark.promise("P5")
+def test_enter_joins_the_control_groups_of_the_app(rkt: Rkt, fly: Run, started: Any, box: str) -> None:
+    group = f"/sys/fs/cgroup/pids/rkt-test-fly-{os.getpid()}"
+    if not os.path.isdir("/sys/fs/cgroup/pids"):
+        group = f"/sys/fs/cgroup/rkt-test-fly-{os.getpid()}"
+    os.mkdir(group)
+    try:
+        process = started(box, "echo ready; exec sleep 1000")
+        uuid = only_pod(rkt)
+        with open(os.path.join(rkt.dir, "pods", "run", uuid, "pid")) as file:
+            app = file.read().strip()
+        with open(os.path.join(group, "cgroup.procs"), "w") as file:
+            file.write(app)
+        entered = rkt.ok("enter", uuid, "cat", "/proc/self/cgroup")
+        assert f":/{os.path.basename(group)}\n" in entered.out
+        rkt.ok("stop", "--force", uuid)
+        process.communicate()
+    finally:
+        wait_until(lambda: not open(os.path.join(group, "cgroup.procs")).read())
+        os.rmdir(group)

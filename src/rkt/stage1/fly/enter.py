@@ -85,9 +85,9 @@ def _read(pod: pods.Pod, name: str) -> bytes:
 def _join_cgroups(pid: int) -> None:
     """Move this process into the control groups of another, where they differ."""
     own, other = cgroup.own(), cgroup.own(pid)
-    for controller, path in other.items():
-        if own.get(controller) == path:
-            continue
-        hierarchy = cgroup.hierarchy_of(controller)
-        if hierarchy is not None:
+    if own == other:
+        return
+    for hierarchy in cgroup.hierarchies():
+        path = other.get(hierarchy.controllers[0])
+        if path is not None and path != own.get(hierarchy.controllers[0]):
             cgroup.write_value(hierarchy.directory(path), "cgroup.procs", "0")
