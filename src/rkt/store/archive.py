@@ -166,12 +166,13 @@ class Reader:
         if header is None:
             self._finish()
             raise StopIteration
-        kind = header[7]
-        if kind in b"xgLKV":
+        if header[7] in b"xgLKV":
             entry = self._extended(header)
             if entry is None:
                 self._finish()
                 raise StopIteration
+        elif self._globals:
+            entry = self._extend(header, [], (None, None))
         else:
             entry = self._plain(header)
         limits = self._limits
@@ -181,7 +182,8 @@ class Reader:
             raise ArchiveError(f"the archive has more than {limits.entries} entries")
         if self._total > limits.total:
             raise ArchiveError(f"the files of the archive are larger than {limits.total} bytes")
-        if len(entry.name) > limits.name or len(entry.linkname) > limits.name:
+        # A character has at most four bytes: only long names need counting.
+        if max(len(entry.name), len(entry.linkname)) * 4 > limits.name:
             self._check_length(entry)
         if not entry.name:
             raise ArchiveError("an entry of the archive has no name")

@@ -101,7 +101,18 @@ class Decompressor:
     Never holds more than a piece of input and of output, whatever the ratio.
     """
 
-    __slots__ = ("_decoder", "_first", "_input", "_left", "_make", "_output", "_source", "kind", "limit")
+    __slots__ = (
+        "_decoder",
+        "_first",
+        "_input",
+        "_left",
+        "_make",
+        "_output",
+        "_position",
+        "_source",
+        "kind",
+        "limit",
+    )
 
     def __init__(self, source: Readable, first: bytes, *, kind: str, limit: int | None) -> None:
         self.kind = kind
@@ -110,14 +121,18 @@ class Decompressor:
         self._source = source
         self._first = first
         self._output = b""
+        self._position = 0
         self._left = limit
         self._decoder: Decoder | None = self._make()
 
     def read(self, size: int = _OUTPUT) -> bytes:
         """Up to ``size`` bytes, nothing only at the end; RktError for damaged or cut data."""
-        data = self._output or self._produce()
-        self._output = data[size:]
-        return data[:size] if self._output else data
+        if self._position >= len(self._output):
+            self._output, self._position = self._produce(), 0
+        start, self._position = self._position, self._position + size
+        if start == 0 and size >= len(self._output):
+            return self._output
+        return self._output[start : start + size]
 
     def _produce(self) -> bytes:
         while (decoder := self._decoder) is not None:
