@@ -27,6 +27,12 @@ class RktError(Exception):
         return self.message
 
 
+class Context(RktError):
+    """What was being done, where the cause alone says enough: printed with ``--debug`` only."""
+
+    __slots__ = ()
+
+
 def describe(error: BaseException) -> str:
     """One error of a chain in words: ``open /x: no such file or directory`` for a system call's.
 
@@ -56,7 +62,7 @@ def chain(error: BaseException) -> list[BaseException]:
 
 def one_line(error: BaseException) -> str:
     """``outermost: innermost``, or the only message there is (facts of rkt: without ``--debug``)."""
-    links = chain(error)
+    links = [link for link in chain(error) if not isinstance(link, Context) or link.__cause__ is None]
     outer = describe(links[0])
     if len(links) == 1:
         return outer

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 
-from rkt.errors import RktError
+from rkt.errors import Context, RktError
 from rkt.image import reference as references
-from rkt.image import source as sources
 from rkt.image.insecure import InsecureOptions
 from rkt.store.store import ImageNotFoundError
 
@@ -95,11 +94,20 @@ class Fetcher:
         return self._not_available(reference, "docker registries are")
 
     def _fetch_file(self, path: str, signature: str | None) -> str:
+        from rkt.image import source as sources
+
         self._diagnose(f"using image from file {path}")
         detached = None
         if self._needs_signature():
-            detached = sources.read_signature(signature or references.signature_location(path))
-        with open(sources.open_file(path), "rb", buffering=0) as file:
+            try:
+                detached = sources.read_signature(signature or references.signature_location(path))
+            except OSError as error:
+                raise Context("error opening signature file") from error
+        try:
+            fd = sources.open_file(path)
+        except OSError as error:
+            raise Context("error opening ACI file") from error
+        with open(fd, "rb", buffering=0) as file:
             return self._import(file, path, detached)
 
     def _fetch_name(self, reference: Reference) -> str:
@@ -123,6 +131,8 @@ class Fetcher:
         """Import what ``file`` gives; its bytes have to match ``signature`` unless that is None."""
         if signature is None:
             return self._write(file, name, lambda _: None)
+        from rkt.image import source as sources
+
         assert self._keystore is not None
         keystore = self._keystore
         failure = f'image "{name}" verification failed'
