@@ -90,13 +90,9 @@ class Keystore:
         return path
 
     def _place(self, prefix: str) -> str:
+        check_prefix(prefix)
         if not prefix:
             return os.path.join(self._local, "root.d")
-        from rkt.appc import identifiers
-
-        identifiers.check_identifier(prefix)
-        if len(_components(prefix)) != prefix.count("/") + 1:
-            raise RktError(f'prefix "{prefix}" is not the beginning of an image name')
         return os.path.join(self._local, "prefix.d", prefix)
 
     def _search_path(self, name: str) -> Iterator[str]:
@@ -107,6 +103,20 @@ class Keystore:
             for component in _components(name):
                 directory = os.path.join(directory, component)
                 yield directory
+
+
+def check_prefix(prefix: str) -> None:
+    """Raises RktError for what no image name can begin with; "" stands for all names."""
+    from rkt.appc import identifiers
+
+    if not prefix:
+        return
+    try:
+        identifiers.check_identifier(prefix)
+    except RktError as error:
+        raise RktError(f'prefix "{prefix}" is not the beginning of an image name') from error
+    if len(_components(prefix)) != prefix.count("/") + 1:
+        raise RktError(f'prefix "{prefix}" is not the beginning of an image name')
 
 
 def _components(name: str) -> list[str]:

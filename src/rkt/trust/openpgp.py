@@ -184,9 +184,11 @@ def _binary(data: bytes, kind: str) -> bytes:
 
 
 def _crc24(data: bytes) -> int:
+    """The checksum of armor (RFC 4880, section 6.1)."""
+    table = _crc24_table()
     crc = _CRC24_START
     for byte in data:
-        crc = ((crc << 8) & 0xFFFFFF) ^ _CRC24_TABLE[(crc >> 16) ^ byte]
+        crc = ((crc << 8) & 0xFFFFFF) ^ table[(crc >> 16) ^ byte]
     return crc
 
 
@@ -200,9 +202,6 @@ def _crc24_table() -> list[int]:
                 crc ^= _CRC24_POLYNOMIAL
         table.append(crc)
     return table
-
-
-_CRC24_TABLE = _crc24_table()
 
 
 def _packets(data: bytes) -> Iterator[tuple[int, bytes, int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rkt.errors import RktError
 from rkt.trust import openpgp
+from rkt.trust.keystore import check_prefix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def add_keys(keystore: Keystore, data: bytes, *, prefix: str, location: str, rev
 
     Returns whether they were.  Raises RktError when the file is no key or nobody can be asked.
     """
+    check_prefix(prefix)
     try:
         keys = openpgp.parse_keys(data)
     except RktError as error:

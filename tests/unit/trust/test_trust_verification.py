@@ -104,6 +104,15 @@ class TestRealSignatures:
         with pytest.raises(RktError, match="key is not usable"):
             verify(document, path, key_of(signer, "sha1-bound"))
 
+    def test_without_gpgv_nothing_is_accepted(
+        self, signer: Signer, document: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        signer.key("nobody")
+        path = signer.sign(document, "nobody")
+        monkeypatch.setattr(verification, "PROGRAM", "gpgv-that-is-not-there")
+        with pytest.raises(RktError, match="gpgv-that-is-not-there is not installed"):
+            verify(document, path, key_of(signer, "nobody"))
+
     def test_program_is_ended_when_nobody_asks_for_the_result(self, signer: Signer, document: str) -> None:
         signer.key("unasked")
         with open(signer.sign(document, "unasked"), "rb") as file:
