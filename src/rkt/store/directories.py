@@ -80,7 +80,7 @@ class Directories:
 
     def make(self) -> None:
         """Create the store's directories as far as they are missing; those of trees only as root."""
-        if not os.path.isdir(self.data):
+        if not is_there(self.data):
             os.makedirs(os.path.dirname(self.data) or "/", mode=0o755, exist_ok=True)
             make_shared(self.data, DATA_MODE)
         make_shared(self.cas)
@@ -96,9 +96,18 @@ class Directories:
             make_shared(os.path.join(self.cas, name), ROOT_MODE)
 
 
+def is_there(path: str) -> bool:
+    """Whether a directory of the store exists.  One that may not be looked for is an OSError, not absent."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def make_shared(path: str, mode: int = SHARED_MODE) -> None:
     """Create a directory of the store that belongs to the group ``rkt``; an existing one stays as it is."""
-    if os.path.isdir(path):
+    if is_there(path):
         return
     owner = None
     if os.geteuid() == 0:
@@ -140,7 +149,7 @@ def prepare_lock(data: str, *, shared: bool, waiting: Callable[[], object] | Non
     needed; this lock keeps the collector out meanwhile.
     """
     directory = os.path.join(data, "locks")
-    if not os.path.isdir(data):
+    if not is_there(data):
         Directories(data).make()
     make_shared(directory, DATA_MODE)
     return key_lock(directory, "prepareLock", shared=shared, mode=0o640, waiting=waiting)

@@ -105,7 +105,7 @@ def _publish(
 def make_parent(path: str) -> None:
     """Create the directory of a blob or manifest, durably."""
     parent = os.path.dirname(path)
-    if not os.path.isdir(parent):
+    if not directories.is_there(parent):
         directories.make_shared(parent)
         files.fsync_directory(os.path.dirname(parent))
 

@@ -298,7 +298,7 @@ class Store:
 
     def _hold(self) -> None:
         """The store is in use: whoever changes its layout takes this lock exclusively."""
-        if self._lock is None and os.path.isdir(self.places.cas):
+        if self._lock is None and directories.is_there(self.places.cas):
             self._lock = Lock.open(self.places.cas)
             self._lock.shared()
 

@@ -16,13 +16,12 @@ it is checked; pods need no lock, for gc sees their references.
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 from rkt.errors import RktError
-from rkt.linux import files, paths
+from rkt.linux import files
 from rkt.linux.lock import Lock
-from rkt.store import directories
+from rkt.store import dependencies, directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,14 +127,13 @@ class Trees:
                     os.unlink(path)
 
     def _layers(self, key: str) -> list[Layer]:
-        from rkt.store import unpack
-
-        return unpack.layers(self._store, key)
+        return dependencies.layers(self._store, key)
 
     def _lock(self, tree_id: str, *, shared: bool = False) -> Lock:
         return directories.key_lock(self._store.places.tree_locks, tree_id, shared=shared, mode=_LOCK_MODE)
 
     def _fill(self, tree_id: str, layers: list[Layer]) -> None:
+        from rkt.linux import paths
         from rkt.store import checksum, unpack
 
         directory = self.path(tree_id)
@@ -163,8 +161,13 @@ class Trees:
 
 
 def _id(layers: list[Layer]) -> str:
+    # For a hundred bytes the interpreter's own SHA-512: loading OpenSSL takes 4 ms.
+    try:
+        from _sha512 import sha512  # type: ignore[import-not-found]
+    except ImportError:
+        from hashlib import sha512
     keys = ",".join(layer.key for layer in layers)
-    return ID_PREFIX + hashlib.sha512(keys.encode()).hexdigest()[:64]
+    return ID_PREFIX + str(sha512(keys.encode()).hexdigest())[:64]
 
 
 def _write(directory: str, name: str, text: str) -> None:

@@ -13,7 +13,7 @@ import os
 
 from rkt.appc import rendering
 from rkt.errors import RktError
-from rkt.store import archive, layout
+from rkt.store import archive, dependencies, layout
 from rkt.store.extract import Extractor, LinkPlan
 from rkt.store.hashing import HashingReader
 
@@ -21,40 +21,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rkt.appc.image import Dependency
     from rkt.appc.rendering import Layer
     from rkt.store.store import Store
 
     Shift = tuple[int, int] | None
-
-
-def layers(store: Store, key: str) -> list[Layer]:
-    """The image and all it depends on, from the top down.
-
-    Raises RktError for a dependency that is not in the store or not the one meant, and for a loop.
-    """
-    return rendering.flatten(key, store.manifest, lambda dependency: find_dependency(store, dependency))
-
-
-def find_dependency(store: Store, dependency: Dependency) -> str:
-    """The key of the image in the store that a dependency means: by its ID, else by name and labels."""
-    name = dependency.image_name
-    if dependency.image_id:
-        try:
-            key = store.resolve(dependency.image_id)
-        except RktError as error:
-            raise RktError(f'dependency "{name}" is not in the local store') from error
-        if store.manifest(key).name != name:
-            raise RktError(f'dependency "{name}" is given the ID of image "{store.manifest(key).name}"')
-    else:
-        try:
-            key = store.require(name, dependency.labels)
-        except RktError as error:
-            raise RktError(f'dependency "{name}" is not in the local store') from error
-    size = os.stat(store.places.blob(key)).st_size
-    if dependency.size and size != dependency.size:
-        raise RktError(f'dependency "{name}" has {size} bytes instead of {dependency.size}')
-    return key
 
 
 def extract_image(store: Store, key: str, directory: str, *, rootfs_only: bool, shift: Shift) -> None:
@@ -65,11 +35,11 @@ def extract_image(store: Store, key: str, directory: str, *, rootfs_only: bool, 
 
 def extract_rendered(store: Store, key: str, directory: str, *, rootfs_only: bool, shift: Shift) -> None:
     """An image with its dependencies."""
-    _extract(store, layers(store, key), directory, rootfs_only=rootfs_only, shift=shift)
+    _extract(store, dependencies.layers(store, key), directory, rootfs_only=rootfs_only, shift=shift)
 
 
 def extract_layers(store: Store, found: Sequence[Layer], directory: str) -> None:
-    """What ``layers`` gave, as ``manifest`` and ``rootfs/`` in a directory that exists."""
+    """What ``dependencies.layers`` gave, as ``manifest`` and ``rootfs/`` in a directory that exists."""
     _extract(store, found, directory, rootfs_only=False, shift=None)
 
 

@@ -1,0 +1,43 @@
+"""Which images of the store an image depends on."""
+
+from __future__ import annotations
+
+import os
+
+from rkt.appc import rendering
+from rkt.errors import RktError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rkt.appc.image import Dependency
+    from rkt.appc.rendering import Layer
+    from rkt.store.store import Store
+
+
+def layers(store: Store, key: str) -> list[Layer]:
+    """The image and all it depends on, from the top down.
+
+    Raises RktError for a dependency that is not in the store or not the one meant, and for a loop.
+    """
+    return rendering.flatten(key, store.manifest, lambda dependency: find_dependency(store, dependency))
+
+
+def find_dependency(store: Store, dependency: Dependency) -> str:
+    """The key of the image in the store that a dependency means: by its ID, else by name and labels."""
+    name = dependency.image_name
+    if dependency.image_id:
+        try:
+            key = store.resolve(dependency.image_id)
+        except RktError as error:
+            raise RktError(f'dependency "{name}" is not in the local store') from error
+        if store.manifest(key).name != name:
+            raise RktError(f'dependency "{name}" is given the ID of image "{store.manifest(key).name}"')
+    else:
+        try:
+            key = store.require(name, dependency.labels)
+        except RktError as error:
+            raise RktError(f'dependency "{name}" is not in the local store') from error
+    size = os.stat(store.places.blob(key)).st_size
+    if dependency.size and size != dependency.size:
+        raise RktError(f'dependency "{name}" has {size} bytes instead of {dependency.size}')
+    return key
