@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fly_pod import Run, argv, is_gone, only_pod, shell, volume, wait_until
 
-from support import aci
+from support import aci, driver
 from support.driver import Rkt
 
 pytest_plugins = ("fly_fixtures",)
@@ -436,6 +436,31 @@ def test_interactive_app_has_the_terminal(rkt: Rkt, fly: Run, stage1_fly: str, b
         os.close(terminal)
     assert os.waitstatus_to_exitcode(status) == 8, seen
     assert b"/dev/pts/" in seen
+
+
+def test_interactive_app_can_be_stopped_and_continued(rkt: Rkt, fly: Run, stage1_fly: str, box: str) -> None:
+    """^Z stops rkt with the app, so that the shell notices; continuing rkt continues the app."""
+    import pty
+
+    pid, terminal = pty.fork()
+    if pid == 0:
+        script = shell("echo ready; read line; echo got $line; exit 6")
+        os.execve(driver.RKT, argv(rkt, stage1_fly, "--interactive", box, *script), rkt.environment)
+    seen = b""
+    try:
+        while b"ready" not in seen:
+            seen += os.read(terminal, 1000)
+        os.write(terminal, b"\x1a")
+        _, status = os.waitpid(pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        os.kill(pid, signal.SIGCONT)
+        os.write(terminal, b"word\n")
+        while b"got word" not in seen:
+            seen += os.read(terminal, 1000)
+        _, status = os.waitpid(pid, 0)
+    finally:
+        os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 6, seen
 
 
 # --- enter ------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rkt.stage1.common.pod import App, Pod
 
 FAILED = 254
+_INTERRUPTED = 130
 # --private-users, --mutable and --ipc came later or make no sense without namespaces.
 _UNKNOWN = ("private-users", "mutable", "ipc")
 _STATUS = "rkt/status"
@@ -37,6 +38,8 @@ def main(argv: list[str]) -> int:
     except (RktError, OSError) as exc:
         _complain("\n".join(tree(exc)) if debug else one_line(exc))
         return FAILED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
 
 
 def _complain(text: str) -> None:
@@ -69,7 +72,7 @@ def _run(given: flags.RunFlags) -> int:
     _write(pod, f"rkt/env/{app.name}", environment.encode(list(application_.environment.items())))
     _write(pod, "rkt/fly", _restrictions(given))
     wait_status = _start_and_wait(pod, app.name, plan, application_, interactive=given.interactive)
-    _write(pod, f"{_STATUS}/{app.name}", b"%d\n" % process.exit_code(wait_status))
+    _record(pod, app.name, wait_status)
     supervisor.end_remaining()
     os.close(lock)
     return supervisor.end_like(wait_status)
@@ -120,10 +123,18 @@ def _lock_fd() -> int:
 
 
 def _write(pod: Pod, name: str, data: bytes) -> None:
-    """Replace a file below stage1's root."""
+    """Make a file below stage1's root that only a running pod needs: nothing has to survive a crash."""
     path = os.path.join(pod.stage1_root, name)
     files.make_directory(os.path.dirname(path), parents=True)
-    files.write_atomic(path, data)
+    with open(path, "wb", buffering=0) as file:
+        file.write(data)
+
+
+def _record(pod: Pod, name: str, wait_status: int) -> None:
+    """Record the exit code so that a crash after the app's end does not lose it."""
+    directory = os.path.join(pod.stage1_root, _STATUS)
+    files.make_directory(directory, parents=True)
+    files.write_atomic(os.path.join(directory, name), b"%d\n" % process.exit_code(wait_status))
 
 
 def _start_and_wait(
