@@ -78,10 +78,11 @@ class Limits:
 
     ``entries``: their number; ``total``: the sum of file sizes in bytes, holes included; ``name``: bytes of
     a name or link target (a longer one than 4095 bytes is no path of Linux); ``header``: bytes of one
-    extended header; ``segments``: pieces of one sparse file.
+    extended header; ``segments``: pieces of one sparse file; ``depth``: slashes of a name, because
+    whatever walks the tree later has to go that deep.
     """
 
-    __slots__ = ("entries", "header", "name", "segments", "total")
+    __slots__ = ("depth", "entries", "header", "name", "segments", "total")
 
     def __init__(
         self,
@@ -91,7 +92,9 @@ class Limits:
         name: int = 4095,
         header: int = 1 << 20,
         segments: int = 100_000,
+        depth: int = 256,
     ) -> None:
+        self.depth = depth
         self.entries = entries
         self.total = total
         self.name = name
@@ -187,6 +190,8 @@ class Reader:
             self._check_length(entry)
         if not entry.name:
             raise ArchiveError("an entry of the archive has no name")
+        if entry.name.count("/") > limits.depth:
+            raise ArchiveError(f"a name in the archive is deeper than {limits.depth} directories")
         self._entry = entry
         return entry
 
