@@ -115,6 +115,40 @@ class TestFetch:
         rkt.ok("image", "gc", "--grace-period=0s")
         assert files_below(rkt.dir) == {"cas/db/index.sqlite3", "locks/prepareLock"}
 
+    @pytest.mark.promise("P6")
+    def test_full_disk_leaves_nothing(self, rkt: Rkt, images: str) -> None:
+        path = os.path.join(images, "big.aci")
+        aci.build(path, aci.manifest("example.com/big"), [aci.Entry("f", os.urandom(3 << 20))])
+        os.mkdir(rkt.dir)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=755", "tmpfs", rkt.dir], check=True)
+        try:
+            result = rkt(INSECURE, "fetch", path)
+            assert (result.code, result.out) == (254, "")
+            assert result.err == f'fetch: image "{path}" cannot be imported: no space left on device\n'
+            assert files_below(rkt.dir) == set()
+            # The image fits, its tree does not: the image stays, nothing else.
+            aci.build(path, aci.manifest("example.com/big"), [aci.Entry("f", os.urandom(1100 << 10))])
+            result = rkt(INSECURE, "fetch", path)
+            assert result.code == 254
+            assert "no space left on device" in result.err
+            assert os.listdir(os.path.join(rkt.dir, "cas/tree")) == []
+            assert len(rkt.ok("image", "list", "--no-legend").lines) == 1
+        finally:
+            subprocess.run(["umount", rkt.dir], check=True)
+
+    def test_read_only_directory_is_named(self, rkt: Rkt, images: str) -> None:
+        os.mkdir(rkt.dir)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", rkt.dir], check=True)
+        try:
+            path = small(images)
+            result = rkt(INSECURE, "fetch", path)
+            assert (result.code, result.out) == (254, "")
+            assert result.err == (
+                f'fetch: image "{path}" cannot be imported: mkdir {rkt.dir}/cas: read-only file system\n'
+            )
+        finally:
+            subprocess.run(["umount", rkt.dir], check=True)
+
     def test_many_at_once(self, rkt: Rkt, images: str) -> None:
         paths = [small(images, f"example.com/{number % 3}") for number in range(6)]
         running = [rkt.start(INSECURE, "fetch", "--full", path) for path in paths]

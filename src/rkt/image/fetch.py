@@ -155,7 +155,7 @@ class Fetcher:
             return self._store.import_image(source, check=check)
         except _VerificationError:
             raise
-        except RktError as error:
+        except (RktError, OSError) as error:
             raise RktError(f'image "{name}" cannot be imported') from error
 
     def _needs_signature(self) -> bool:

@@ -45,14 +45,19 @@ _SHARED = ("db", "tmp", "blob", "imageManifest", "imagelocks")
 _ROOT_ONLY = ("tree", "treestorelocks")
 
 
-def group_id() -> int | None:
-    """The number of the group ``rkt``; None on a host without it."""
-    import grp
+_group: list[int | None] = []
 
-    try:
-        return grp.getgrnam(GROUP).gr_gid
-    except KeyError:
-        return None
+
+def group_id() -> int | None:
+    """The number of the group ``rkt``; None on a host without it.  Asked once: it may be far away (LDAP)."""
+    if not _group:
+        import grp
+
+        try:
+            _group.append(grp.getgrnam(GROUP).gr_gid)
+        except KeyError:
+            _group.append(None)
+    return _group[0]
 
 
 class Directories:
