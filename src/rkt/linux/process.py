@@ -321,6 +321,45 @@ def start_time(pid: int) -> int | None:
     return int(fields[19]) if fields else None
 
 
+_LIMIT_NAMES = {
+    "Max cpu time": "RLIMIT_CPU",
+    "Max file size": "RLIMIT_FSIZE",
+    "Max data size": "RLIMIT_DATA",
+    "Max stack size": "RLIMIT_STACK",
+    "Max core file size": "RLIMIT_CORE",
+    "Max resident set": "RLIMIT_RSS",
+    "Max processes": "RLIMIT_NPROC",
+    "Max open files": "RLIMIT_NOFILE",
+    "Max locked memory": "RLIMIT_MEMLOCK",
+    "Max address space": "RLIMIT_AS",
+    "Max pending signals": "RLIMIT_SIGPENDING",
+    "Max msgqueue size": "RLIMIT_MSGQUEUE",
+    "Max nice priority": "RLIMIT_NICE",
+    "Max realtime priority": "RLIMIT_RTPRIO",
+    "Max realtime timeout": "RLIMIT_RTTIME",
+}
+
+
+def limits(pid: int) -> dict[int, tuple[int, int]]:
+    """The resource limits of a process: (soft, hard) by the number of the ``resource`` module.
+
+    Read from /proc: prlimit(2) on another user's process needs CAP_SYS_RESOURCE, which root may lack.
+    """
+    import resource
+
+    found = {}
+    with open(f"/proc/{pid}/limits") as file:
+        for line in file:
+            number = getattr(resource, _LIMIT_NAMES.get(line[:26].rstrip(), ""), None)
+            if number is not None:
+                soft, hard = line[26:].split()[:2]
+                values = [
+                    resource.RLIM_INFINITY if word == "unlimited" else int(word) for word in (soft, hard)
+                ]
+                found[number] = (values[0], values[1])
+    return found
+
+
 def is_alive(pid: int) -> bool:
     """Whether there is such a process that has not ended (a zombie has)."""
     fields = _stat_fields(pid)

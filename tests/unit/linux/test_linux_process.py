@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 
 import pytest
@@ -119,3 +120,11 @@ def test_dumpable_and_death_signal():
 
 def test_quoting():
     assert process.quote(["a", "", "b c", "it's", "x=1"]) == """a '' 'b c' 'it'"'"'s' x=1"""
+
+
+def test_limits_are_those_of_getrlimit():
+    found = process.limits(os.getpid())
+    assert (
+        len(found) == len([name for name in dir(resource) if name.startswith("RLIMIT_")]) - 1
+    )  # OFILE: an alias
+    assert {number: resource.getrlimit(number) for number in found} == found

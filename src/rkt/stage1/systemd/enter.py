@@ -157,10 +157,7 @@ class _Program:
 
     def take_limits(self, pid: int) -> None:
         """Use the resource limits and OOM score of a process of the pod."""
-        for name in resource.__dict__:
-            if name.startswith("RLIMIT_"):
-                number = getattr(resource, name)
-                self.limits.append((number, resource.prlimit(pid, number)))
+        self.limits = list(process.limits(pid).items())
         with open(f"/proc/{pid}/oom_score_adj") as file:
             self.oom_score_adj = file.read().strip()
 
