@@ -45,7 +45,8 @@ exit ${RKT_TEST_GC_STATUS:-0}
 STOP = """#!/bin/sh
 signal=TERM
 [ "$1" = --force ] && signal=KILL
-kill -$signal $(cat pid)
+pid=$(cat pid)
+kill -$signal $pid $(cat /proc/$pid/task/$pid/children)
 """
 
 ENTER = """#!/bin/sh
