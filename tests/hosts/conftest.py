@@ -1,0 +1,39 @@
+"""One boot of each host for all tests of a session; a host that does not start is an error, never a skip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support import hosts
+
+# A first build downloads packages, and everything in the virtual machine is emulated.
+TIMEOUT_SECONDS = 900
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "/tests/hosts/" in item.path.as_posix():
+            item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS))
+
+
+@pytest.fixture(scope="session")
+def systemd_host() -> Iterator[hosts.Host]:
+    """systemd is process 1, on the machine's kernel and cgroup hierarchies."""
+    with hosts.SystemdHost() as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def virtual_machine() -> Iterator[hosts.Host]:
+    """Debian's kernel with cgroup v2."""
+    with hosts.VirtualMachine() as host:
+        yield host
+
+
+@pytest.fixture(scope="session", params=["systemd_host", "virtual_machine"])
+def host(request: pytest.FixtureRequest) -> hosts.Host:
+    """Each of the two in turn."""
+    value: hosts.Host = request.getfixturevalue(request.param)
+    return value
