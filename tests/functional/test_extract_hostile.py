@@ -330,7 +330,7 @@ def test_an_unprivileged_user_gets_files_of_its_own(arena):
     assert os.stat(f"{arena.target}/d").st_mode & 0o777 == 0o500
 
 
-def test_a_mount_in_the_target_is_not_entered(arena, clean_machine):
+def test_a_mount_in_the_target_is_not_entered(arena):
     """As when an archive is unpacked over a tree in use."""
     os.mkdir(f"{arena.target}/volume")
     mount.mount(f"{arena.host}/etc", f"{arena.target}/volume", None, mount.MS_BIND)
@@ -428,7 +428,7 @@ def test_times_out_of_range_are_an_error_or_cut(arena):
             arena.unpack(ROOT, entry)
 
 
-def test_a_full_disk_is_an_error_that_names_the_entry(arena, clean_machine):
+def test_a_full_disk_is_an_error_that_names_the_entry(arena):
     mount.mount("small", arena.target, "tmpfs", 0, "size=1m")
     try:
         with pytest.raises(RktError, match="cannot unpack 'rootfs/big'") as caught:

@@ -42,7 +42,7 @@ def test_directories_of_a_hierarchy():
 
 
 @pytest.mark.promise("P7")
-def test_life_of_a_group_in_all_hierarchies(clean_machine):
+def test_life_of_a_group_in_all_hierarchies():
     path = f"/rkt-test-{os.getpid()}"
     pid = process.spawn(["sleep", "60"], env={})
     try:
@@ -54,11 +54,12 @@ def test_life_of_a_group_in_all_hierarchies(clean_machine):
         os.kill(pid, 9)
         os.waitpid(pid, 0)
         cgroup.remove(path)
+    assert not any(os.path.exists(entry.directory(path)) for entry in cgroup.hierarchies())
     assert cgroup.processes(path) == set()
     cgroup.remove(path)
 
 
-def test_a_busy_group_is_an_error(clean_machine):
+def test_a_busy_group_is_an_error():
     path = f"/rkt-test-busy-{os.getpid()}"
     pid = process.spawn(["sleep", "60"], env={})
     try:

@@ -9,9 +9,10 @@ from rkt.linux import mount, mountinfo, namespaces, process
 
 
 @pytest.fixture
-def place(tmp_path, clean_machine):
+def place(tmp_path):
     yield os.fspath(tmp_path)
     mountinfo.unmount_below(os.fspath(tmp_path))
+    assert mountinfo.below(os.fspath(tmp_path)) == []
 
 
 def test_errors_name_operation_and_path(tmp_path):

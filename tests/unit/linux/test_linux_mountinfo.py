@@ -48,7 +48,7 @@ def test_own_table_is_readable():
 
 
 @pytest.mark.promise("P7")
-def test_unmount_below_takes_stacks_and_keeps_what_is_shared_with_the_host(tmp_path, clean_machine):
+def test_unmount_below_takes_stacks_and_keeps_what_is_shared_with_the_host(tmp_path):
     host, pod = f"{tmp_path}/host", f"{tmp_path}/pod"
     for directory in (host, pod):
         os.mkdir(directory)
@@ -68,7 +68,7 @@ def test_unmount_below_takes_stacks_and_keeps_what_is_shared_with_the_host(tmp_p
         mountinfo.unmount_below(host)
 
 
-def test_unmount_below_finishes_when_busy(tmp_path, clean_machine):
+def test_unmount_below_finishes_when_busy(tmp_path):
     mount.mount("busy", os.fspath(tmp_path), "tmpfs")
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
