@@ -169,7 +169,7 @@ def dearmor(data: bytes, kind: str) -> bytes:
     try:
         binary = binascii.a2b_base64("".join(content), strict_mode=True)
         expected = binascii.a2b_base64(checksum, strict_mode=True) if checksum else b""
-    except binascii.Error as error:
+    except ValueError as error:
         raise OpenPGPError(f"openpgp: {kind.lower()} is not valid base64") from error
     if expected and int.from_bytes(expected, "big") != _crc24(binary):
         raise OpenPGPError(f"openpgp: checksum of the {kind.lower()} does not match")
