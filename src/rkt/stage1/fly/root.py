@@ -93,10 +93,11 @@ def enter_new_root(plan: RootPlan) -> int:
     """
     namespaces.unshare(namespaces.CLONE_NEWNS)
     sources = _clone_volumes(plan.volumes)
-    host = {path: mount.clone(path, recursive=True) for path in HOST_DIRECTORIES}
     # From here on nothing mounted reaches the host; volumes are copies that still share with it, so
     # that an agent with the capability to mount can mount for the host, as under rkt.
     mount.set_propagation("/", mount.MS_SLAVE, recursive=True)
+    # Copied after that: what protects /proc and /sys of the app must not cover the host's.
+    host = {path: mount.clone(path, recursive=True) for path in HOST_DIRECTORIES}
     root = _attach_root(plan.path)
     try:
         if plan.hosts_stub:
