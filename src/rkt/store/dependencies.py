@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from rkt.appc import rendering
 from rkt.errors import RktError
 
@@ -12,6 +10,8 @@ if TYPE_CHECKING:
     from rkt.appc.image import Dependency
     from rkt.appc.rendering import Layer
     from rkt.store.store import Store
+
+_KEY_LENGTH = len("sha512-") + 64
 
 
 def layers(store: Store, key: str) -> list[Layer]:
@@ -23,9 +23,14 @@ def layers(store: Store, key: str) -> list[Layer]:
 
 
 def find_dependency(store: Store, dependency: Dependency) -> str:
-    """The key of the image in the store that a dependency means: by its ID, else by name and labels."""
+    """The key of the image in the store that a dependency means: by its ID, else by name and labels.
+
+    The ID has to be a whole one: what pins a dependency must not fit another image by chance.
+    """
     name = dependency.image_name
     if dependency.image_id:
+        if len(dependency.image_id) < _KEY_LENGTH:
+            raise RktError(f'dependency "{name}" has the abbreviated image ID "{dependency.image_id}"')
         try:
             key = store.resolve(dependency.image_id)
         except RktError as error:
@@ -37,7 +42,6 @@ def find_dependency(store: Store, dependency: Dependency) -> str:
             key = store.require(name, dependency.labels)
         except RktError as error:
             raise RktError(f'dependency "{name}" is not in the local store') from error
-    size = os.stat(store.places.blob(key)).st_size
-    if dependency.size and size != dependency.size:
+    if dependency.size and (size := store.info(key).size) != dependency.size:
         raise RktError(f'dependency "{name}" has {size} bytes instead of {dependency.size}')
     return key

@@ -104,7 +104,7 @@ def _select(store: Store, found: Sequence[Layer]) -> list[_Selection | None]:
     selections: list[_Selection | None] = []
     for position, layer in enumerate(found):
         selector.start(position)
-        with open(store.places.blob(layer.key), "rb", buffering=0) as blob:
+        with store.open_blob(layer.key) as blob:
             entries = list(archive.Reader(blob, seek=True))
         wanted = {layout.MANIFEST} if position == 0 else set()
         for entry in entries:

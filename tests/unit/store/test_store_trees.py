@@ -190,6 +190,12 @@ class TestDependencies:
         with pytest.raises(RktError, match='is given the ID of image "example.com/other"'):
             store.render(key)
 
+    def test_id_has_to_be_whole(self, store: Store) -> None:
+        base = image(store, "example.com/b")
+        key = image(store, "example.com/a", **needs("example.com/b", imageID=base[:20]))
+        with pytest.raises(RktError, match=f'has the abbreviated image ID "{base[:20]}"'):
+            store.render(key)
+
     def test_id_wins_over_newer_images_of_the_name(self, store: Store) -> None:
         old = image(store, "example.com/b", text("f", "old"))
         image(store, "example.com/b", text("f", "new"))
