@@ -80,11 +80,12 @@ def prepare_request(call: Call, store: Store, overlay: bool) -> PrepareRequest:
 def _fetcher(call: Call, store: Store, *, trusted: bool = False) -> Fetcher:
     """A fetcher for this call; ``trusted`` images came with rkt and need no signature."""
     from rkt.image.fetch import Fetcher
-    from rkt.trust.keystore import Keystore
 
     insecure = call.globals.insecure | {"image"} if trusted else call.globals.insecure
     keystore = None
     if "image" not in insecure:
+        from rkt.trust.keystore import Keystore
+
         keystore = Keystore(call.globals.system_config, call.globals.local_config)
     return Fetcher(
         store,

@@ -149,15 +149,16 @@ class Pod:
         self.state = word
         return True
 
-    def _move(self, directory: str) -> None:
+    def _move(self, directory: str, *, durable: bool = True) -> None:
         old, new = self.path, os.path.join(self.data_dir, layout.PODS, directory, self.uuid)
         state.trace("moving")
         try:
             os.rename(old, new)
         except OSError as error:
             raise named(error, "rename", old) from None
-        fsync_directory(os.path.dirname(new))
-        fsync_directory(os.path.dirname(old))
+        if durable:
+            fsync_directory(os.path.dirname(new))
+            fsync_directory(os.path.dirname(old))
         self.directory = directory
         self.lock.path = new
 
@@ -208,16 +209,16 @@ class Pod:
             return ""
 
     def write(self, name: str, data: bytes | str, mode: int = layout.FILE_MODE) -> None:
-        """Create a file of the pod with exactly ``mode``; durable once ``synchronise`` was called."""
+        """Create a file of the pod with exactly ``mode``; ``synchronise`` makes its name durable."""
         content = data.encode() if isinstance(data, str) else data
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             fd = os.open(name, flags, mode, dir_fd=self.fd)
             try:
+                os.fchmod(fd, mode)
                 if content:
                     write_all(fd, content)
-                os.fchmod(fd, mode)
-                os.fsync(fd)
+                    os.fsync(fd)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -346,7 +347,8 @@ def create(data_dir: str) -> Pod:
         pod.owned = True
     try:
         pod.write(layout.CREATED, b"")
-        pod._move(layout.PREPARE_DIRECTORY)
+        # Either place means the same after a crash: rubbish.
+        pod._move(layout.PREPARE_DIRECTORY, durable=False)
     except BaseException:
         from rkt.linux.files import remove_tree
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from rkt.pod.pod import Pod
 
 OPTIONS = "index=off,metacopy=off,redirect_dir=off,xino=off"
-_MAGIC_NAMES = {0x61756673: "aufs", 0x2FC12FC1: "zfs", 0x794C7630: "overlayfs"}
+_REFUSED = {0x61756673: "aufs", 0x2FC12FC1: "zfs", 0x794C7630: "overlayfs"}
+# ext4, btrfs and tmpfs always have what a layer needs; xfs and others are asked.
+_GOOD = frozenset((0xEF53, 0x9123683E, 0x01021994))
 
 
 class Layer:
@@ -45,43 +47,63 @@ class Layer:
 def unusable(data_dir: str) -> str:
     """Why overlays cannot be used in ``data_dir``, empty when they can.
 
-    Asks the kernel for one: whatever the file system lacks (extended attributes, d_type, being a layer
-    itself) is known here and not in the middle of a start.  The data directory is created when missing;
+    On a file system that is not known to be good the kernel is asked for an overlay: whatever it lacks is
+    known here and not in the middle of a start.  The data directory is created when missing;
     an OSError that it cannot be is raised.
     """
     make_directories(data_dir)
     if not _kernel_has_overlay():
         return "overlay is not supported by the kernel"
-    probe = os.path.join(data_dir, "tmp", f"overlay-probe-{os.getpid()}")
+    fd = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fd = os.open(data_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            name = _MAGIC_NAMES.get(paths.filesystem_type(fd))
-        finally:
-            os.close(fd)
-        if name is not None:
-            return f"unsupported filesystem {name}"
-        return _probe(probe)
+        magic = paths.filesystem_type(fd)
+    finally:
+        os.close(fd)
+    if magic in _REFUSED:
+        return f"unsupported filesystem {_REFUSED[magic]}"
+    return "" if magic in _GOOD else probe(data_dir)
+
+
+def probe(data_dir: str) -> str:
+    """Try an overlay in ``data_dir``; why it failed, empty when it did not."""
+    directory = os.path.join(data_dir, "tmp", f"overlay-probe-{os.getpid()}")
+    try:
+        make_directory(os.path.dirname(directory), layout.DIRECTORY_MODE)
+        os.mkdir(directory, 0o700)
+        if not _has_types(directory):
+            return "unsupported filesystem: missing d_type support"
+        _try_overlay(directory)
     except OSError as error:
         from rkt.errors import describe
 
         return describe(error)
     finally:
-        _remove_probe(probe)
+        _remove_probe(directory)
+    return ""
 
 
-def _probe(directory: str) -> str:
-    make_directory(os.path.dirname(directory), layout.DIRECTORY_MODE)
-    os.mkdir(directory, 0o700)
-    for name in ("lower", "upper", "work"):
-        os.mkdir(f"{directory}/{name}", 0o700)
-    fds = [os.open(f"{directory}/{name}", os.O_PATH | os.O_CLOEXEC) for name in ("lower", "upper", "work")]
+def _has_types(directory: str) -> bool:
+    """Whether reading a directory tells the type of each entry (d_type); whiteouts need that.
+
+    Where it does not, ``is_dir`` has to look at the entry, which is gone by then.
+    """
+    os.mkdir(f"{directory}/lower", 0o700)
+    with os.scandir(directory) as entries:
+        entry = next(entries)
+    os.rmdir(f"{directory}/lower")
+    return entry.is_dir(follow_symlinks=False)
+
+
+def _try_overlay(directory: str) -> None:
+    fds = []
     try:
-        os.close(_detached(fds[0:1], upper=fds[1], work=fds[2]))
+        for name in ("lower", "upper", "work"):
+            os.mkdir(f"{directory}/{name}", 0o700)
+            fds.append(os.open(f"{directory}/{name}", os.O_PATH | os.O_CLOEXEC))
+        os.close(_detached(fds[:1], upper=fds[1], work=fds[2]))
     finally:
         for fd in fds:
             os.close(fd)
-    return ""
 
 
 def _remove_probe(directory: str) -> None:

@@ -107,12 +107,14 @@ class RunRequest:
     """How to run a prepared pod; all of it is handed to the stage1 as flags.
 
     ``networks`` is the text of ``--net``.  ``insecure`` holds "capabilities", "paths" and "seccomp" where
-    these protections are off.  ``ipc`` is empty for the stage1's own choice.
+    these protections are off.  ``ipc`` is empty for the stage1's own choice.  ``fresh``: the pod was made
+    for this run, and nothing of it is to stay when the stage1 cannot start it.
     """
 
     __slots__ = (
         "debug",
         "dns",
+        "fresh",
         "hostname",
         "insecure",
         "interactive",
@@ -124,6 +126,7 @@ class RunRequest:
 
     def __init__(self) -> None:
         self.debug = False
+        self.fresh = False
         self.dns = Dns()
         self.hostname = ""
         self.insecure: frozenset[str] = frozenset()

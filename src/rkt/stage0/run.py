@@ -83,6 +83,8 @@ def _set_up(
         "RKT_SELINUX_CONTEXT": "",
         "RKT_SELINUX_MOUNT_CONTEXT": "",
     }
+    if request.fresh:
+        given["RKT_DISCARD_ON_FAILURE"] = "1"
     return Start([stage1.program("run"), *flags], environment=given, directory=pod.path, lock_fd=pod.fd)
 
 
