@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _FAILURE = 254
 _NAMESPACES = ("ipc", "uts", "net", "pid", "mnt", "cgroup", "user")
+_PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _OWN_CGROUP = "rkt_enter.service"
 
 
@@ -161,8 +162,11 @@ class _Program:
         with open(f"/proc/{pid}/oom_score_adj") as file:
             self.oom_score_adj = file.read().strip()
 
-    def execute(self) -> None:
-        """Inside the pod: give everything up and execute.  Returns only by an OSError."""
+    def execute(self, parent_fd: int) -> None:
+        """Inside the pod: give everything up and execute.  Returns only by an OSError.
+
+        The command dies with the process outside that waits for it, of which ``parent_fd`` is a pidfd.
+        """
         os.chdir("/")
         os.umask(0o022)
         keyring.join_session_keyring()
@@ -176,6 +180,11 @@ class _Program:
         os.setgroups([])
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
+        # After the change of user, which clears it; by now the parent may be gone.
+        process.set_parent_death_signal(signal.SIGKILL)
+        if process.wait(parent_fd, 0):
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.close(parent_fd)
         if self.no_new_privileges:
             capabilities.set_no_new_privileges()
         for program in self.filters:
@@ -210,15 +219,21 @@ def _run(program: _Program, target: _Target, pidfd: int) -> int:
             continue  # joining the own user namespace is refused
         flags |= namespaces.KINDS[kind]
     namespaces.setns(pidfd, namespaces.CLONE_NEWPID)
-    # ctrl-C is for the command, which gets it from the terminal as we do.
+    # ctrl-C is for the command, which gets it from the terminal as we do; other signals are passed on.
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+    parent_fd = os.pidfd_open(os.getpid())
     child = os.fork()
     if child:
+        for number in _PASSED_ON:
+            signal.signal(number, lambda received, _: os.kill(child, received))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
         return process.exit_code(os.waitpid(child, 0)[1])
     try:
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
         for limit, values in program.limits:
             resource.setrlimit(limit, values)
         with open("/proc/thread-self/oom_score_adj", "w") as file:
@@ -226,10 +241,11 @@ def _run(program: _Program, target: _Target, pidfd: int) -> int:
         for fd in target.procs:
             os.write(fd, b"0")
         namespaces.setns(pidfd, flags & ~namespaces.CLONE_NEWPID)
-        os.closerange(3, 1 << 20)
+        os.closerange(3, parent_fd)
+        os.closerange(parent_fd + 1, 1 << 20)
         if program.view:
             view.build(program.app, protect=program.protect)
-        program.execute()
+        program.execute(parent_fd)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         sys.stderr.write(f'Error: Unable to execute "{program.command[0]}": {reason}\n')

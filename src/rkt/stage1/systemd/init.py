@@ -2,8 +2,8 @@
 
 Plans, attaches the network, enters a mount namespace of its own and prepares the apps there, enters
 the pod's cgroup, writes ``ppid`` and executes systemd-nspawn.  The fd of the pod's lock stays open
-throughout: the pod lives as long as it is held.  Whatever fails before the end is undone; only the pod's
-directory stays, exited, for gc.
+throughout: the pod lives as long as it is held.  Whatever fails before the end is undone; the directory of
+a pod that was prepared earlier stays, exited, for gc.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import sys
 from rkt.errors import RktError, one_line, tree
 from rkt.linux import namespaces, seccomp
 from rkt.network import forwarding, lifecycle, selection
+from rkt.stage1.common import discard, status
 from rkt.stage1.common import flags as command_line
 from rkt.stage1.common import pod as pods
-from rkt.stage1.common import status
 from rkt.stage1.systemd import container_filter, prepare, runtime, supervisor
 from rkt.stage1.systemd import plan as plans
 
@@ -33,11 +33,12 @@ FAILURE = 254
 def main(argv: list[str]) -> int:
     """Returns only when something failed; the pod's result is the supervisor's exit code."""
     debug = "--debug" in argv
+    directory, fresh = os.getcwd(), discard.wanted()
     try:
         flags = command_line.run_flags(argv[1:])
         debug = flags.debug
         lock_fd = _lock_fd()
-        pod = pods.load(os.getcwd(), flags.uuid)
+        pod = pods.load(directory, flags.uuid)
         run(pod, flags, lock_fd)
     except (RktError, OSError, ValueError) as error:
         for line in tree(error) if debug else [one_line(error)]:
@@ -45,7 +46,16 @@ def main(argv: list[str]) -> int:
         hint = getattr(error, "hint", "")
         if hint:
             _say(f"stage1: {hint}")
+    if fresh:
+        _discard(directory)
     return FAILURE
+
+
+def _discard(directory: str) -> None:
+    try:
+        discard.discard(directory)
+    except (RktError, OSError) as error:
+        _note(f"error removing the pod that could not be started: {one_line(error)}")
 
 
 def _say(line: str) -> None:

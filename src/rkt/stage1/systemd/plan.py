@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from rkt.errors import RktError
+from rkt.errors import RktError, describe
 from rkt.stage1.common import confinement, environment, mounts, users
 from rkt.stage1.systemd import units
 from rkt.stage1.systemd.runtime import Relaxed
@@ -93,10 +93,17 @@ def make(pod: Pod, flags: RunFlags) -> Plan:
         try:
             entry = _plan_app(pod, app, flags, plan.notes)
         except (OSError, RktError) as error:
-            raise RktError(f'unable to prepare app "{app.name}"') from error
+            raise of_app(app.name, error) from error.__cause__
         entry.mounts = [mount for mount in planned if mount.app == app.name]
         plan.apps.append(entry)
     return plan
+
+
+def of_app(name: str, error: OSError | RktError) -> RktError:
+    """The error with the app's name before it; its cause is to be taken over by the caller."""
+    if isinstance(error, RktError):
+        return RktError(f'app "{name}": {error.message}', error.hint)
+    return RktError(f'app "{name}": {describe(error)}')
 
 
 def metadata_url(flags: RunFlags, host_ip: str) -> str:

@@ -13,6 +13,7 @@ from rkt.errors import RktError
 from rkt.linux import files, mount, namespaces, paths
 from rkt.stage1.common import confinement, environment, executable, mounts
 from rkt.stage1.systemd import units
+from rkt.stage1.systemd.plan import of_app
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def app_roots(plan: Plan, resolv_conf: str | None, notify: Callable[[str], objec
                 if entry.read_only:
                     mount.mount_setattr(roots.fds[name], set=mount.MOUNT_ATTR_RDONLY)
             except (OSError, RktError) as error:
-                raise RktError(f'unable to prepare app "{name}"') from error
+                raise of_app(name, error) from error.__cause__
 
 
 def base(root_fd: int, *, protect: bool) -> None:

@@ -311,8 +311,8 @@ def _journald() -> str:
     unit = [
         ("Description", "Journal of the pod"),
         ("DefaultDependencies", "no"),
-        ("Requires", "systemd-journald.socket systemd-journald-dev-log.socket"),
-        ("After", "systemd-journald.socket systemd-journald-dev-log.socket"),
+        ("Requires", "systemd-journald.socket systemd-journald-dev-log.socket rkt_flushed.socket"),
+        ("After", "systemd-journald.socket systemd-journald-dev-log.socket rkt_flushed.socket"),
         *_ENDS,
     ]
     service = [
@@ -343,6 +343,9 @@ def static_units() -> dict[str, str]:
         name: render((("Unit", (("Description", "End of the pod"), _BARE, *_END_POD)),))
         for name in ("exit.target", "halt.target", "poweroff.target", "reboot.target")
     }
+    # By this file journald is told that /var/log/journal is there, and writes to it from the beginning.
+    flushed = [("ListenFIFO", "/run/systemd/journal/flushed"), ("SocketMode", "0600")]
+    flushed.append(("Service", "rkt_exit.service"))
     exit_unit = [
         ("Description", "End of the pod"),
         _BARE,
@@ -361,6 +364,7 @@ def static_units() -> dict[str, str]:
         "systemd-journald.service": _journald(),
         "rkt_exit.service": render((("Unit", exit_unit), ("Service", (("Type", "oneshot"),)))),
         "rkt_alive.target": render((("Unit", alive),)),
+        "rkt_flushed.socket": render((("Unit", (_BARE,)), ("Socket", flushed))),
         "shutdown.target": render((("Unit", (("Description", "Nothing is running any more"), _BARE)),)),
         "systemd-journald.socket": _socket(
             "Journal sockets",

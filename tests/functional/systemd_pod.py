@@ -1,0 +1,99 @@
+"""Runs pods of the systemd flavor for tests and reads what they print and leave."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+from support import driver
+
+
+def run(rkt: driver.Rkt, *words: str, **options: object) -> driver.Result:
+    return rkt("--insecure-options=image", "run", "--net=none", *words, **options)
+
+
+def shell(rkt: driver.Rkt, image: str, script: str, *words: str) -> driver.Result:
+    return run(rkt, *words, image, "--exec=/bin/sh", "--", "-c", script)
+
+
+def lines(result: driver.Result) -> list[str]:
+    """What the apps printed, without the journal's prefix."""
+    return [re.sub(r"^\[ *\d+\.\d+\] [a-z0-9-]+\[\d+\]: ", "", line) for line in result.lines]
+
+
+def pod_directory(rkt: driver.Rkt) -> str:
+    """The directory of the only pod in run."""
+    run_directory = os.path.join(rkt.dir, "pods", "run")
+    (uuid,) = os.listdir(run_directory)
+    return os.path.join(run_directory, uuid)
+
+
+def statuses(rkt: driver.Rkt) -> dict[str, str]:
+    listed = rkt("status", os.path.basename(pod_directory(rkt)))
+    return dict(
+        line.removeprefix("app-").split("=") for line in listed.lines if line.startswith("app-")
+    )
+
+
+def pods(rkt: driver.Rkt) -> list[str]:
+    """The UUIDs of all pods that have been started."""
+    try:
+        return os.listdir(os.path.join(rkt.dir, "pods", "run"))
+    except FileNotFoundError:
+        return []
+
+
+def leftovers(rkt: driver.Rkt, uuids: list[str]) -> list[str]:
+    """Mounts, cgroups and files on this machine that belong to pods which are to be gone.
+
+    Other tests may run at the same time: only what names this data directory or these pods counts.
+    """
+    with open("/proc/self/mountinfo") as file:
+        found = [line for line in file if rkt.dir in line]
+    escaped = tuple(uuid.replace("-", "\\x2d") for uuid in uuids)
+    for directory, names, _ in os.walk("/sys/fs/cgroup"):
+        found += [os.path.join(directory, name) for name in names if any(text in name for text in escaped)]
+    return found + pods(rkt)
+
+
+class Running:
+    """A pod left running; ``with`` ends it."""
+
+    def __init__(self, rkt: driver.Rkt, *words: str, **options: object) -> None:
+        self.rkt = rkt
+        self.file = os.path.join(rkt.base, "uuid")
+        if os.path.exists(self.file):
+            os.unlink(self.file)
+        self.process = rkt.start(
+            *("--insecure-options=image", "run", "--net=none", f"--uuid-file-save={self.file}", *words),
+            **options,
+        )
+        self.uuid = ""
+
+    def __enter__(self) -> Running:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if os.path.exists(self.file):
+                with open(self.file) as file:
+                    self.uuid = file.read()
+            ready = os.path.join(self.directory, "stage1/rootfs/rkt/supervisor-status")
+            if self.uuid and os.path.islink(ready) and os.readlink(ready) == "ready":
+                return self
+            time.sleep(0.02)
+        raise AssertionError(f"the pod did not become ready: {driver.end(self.process)!r}")
+
+    def __exit__(self, *_: object) -> None:
+        self.result = driver.end(self.process)
+
+    @property
+    def directory(self) -> str:
+        return os.path.join(self.rkt.dir, "pods", "run", self.uuid)
+
+    @property
+    def supervisor(self) -> int:
+        with open(os.path.join(self.directory, "ppid")) as file:
+            return int(file.read())
+
+    def enter(self, *command: str, **options: object) -> driver.Result:
+        return self.rkt("enter", self.uuid, *command, **options)
