@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rkt.cli.options import Command, Option
 
 WIDTH = 92
-QUOTED = frozenset(("string", "wait"))
+QUOTED = frozenset(("string", "wait", "hostname"))
 """Kinds whose default is printed in quotes: the plain strings of pflag."""
 
 

@@ -136,7 +136,7 @@ NETWORK = (
     Option("dns-domain", "string", "", "DNS domain of the pod"),
     Option("dns-opt", "list", "", "DNS options of the pod"),
     Option("dns-search", "list", "", "DNS search domains of the pod"),
-    Option("hostname", "string", "", "host name of the pod; rkt-UUID by default"),
+    Option("hostname", "hostname", "", "host name of the pod; rkt-UUID by default"),
     Option("hosts-entry", "list", "", "IP=HOST: line of the pod's /etc/hosts; host: the file of the host"),
 )
 

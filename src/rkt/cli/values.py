@@ -251,6 +251,23 @@ def identifiers(text: str, before: list[int] | None, option: Option) -> list[int
     return result
 
 
+_HOST_NAME_MAX = 64
+_HOST_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
+
+
+def hostname(text: str, before: str | None, option: Option) -> str:
+    """A host name as systemd-nspawn takes it: labels of letters, digits and inner hyphens, 64 letters in all."""
+    del before, option
+    labels = text.split(".")
+    good = all(
+        label and _HOST_LETTERS.issuperset(label) and not label.startswith("-") and not label.endswith("-")
+        for label in labels
+    )
+    if text and (not good or len(text) > _HOST_NAME_MAX):
+        raise RktError(f"{quote(text)} is no host name")
+    return text
+
+
 CONVERTERS: dict[str, Callable[[str, Any, Option], Any]] = {
     "string": lambda text, before, option: text,
     "bool": lambda text, before, option: parse_bool(text),
@@ -271,4 +288,5 @@ CONVERTERS: dict[str, Callable[[str, Any, Option], Any]] = {
     "one-of": one_of,
     "networks": networks,
     "identifiers": identifiers,
+    "hostname": hostname,
 }

@@ -13,7 +13,7 @@ import sys
 
 from rkt.errors import RktError, one_line, tree
 from rkt.linux import files, process
-from rkt.stage1.common import environment, flags, mounts, status
+from rkt.stage1.common import discard, environment, flags, mounts, status
 from rkt.stage1.common import pod as pods
 from rkt.stage1.fly import application, confinement, supervisor
 from rkt.stage1.fly import root as roots
@@ -33,13 +33,21 @@ _READY = "rkt/supervisor-status"
 def main(argv: list[str]) -> int:
     """The entry point; ``argv`` includes the program's name."""
     debug = "--debug" in argv
+    directory, fresh = os.getcwd(), discard.wanted()
+    code = _INTERRUPTED
     try:
         return _run(flags.run_flags(argv[1:], without=_UNKNOWN))
     except (RktError, OSError) as exc:
         _complain("\n".join(tree(exc)) if debug else one_line(exc))
-        return FAILED
+        code = FAILED
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        pass
+    if fresh:
+        try:
+            discard.discard(directory)
+        except (RktError, OSError) as exc:
+            _complain(f"error removing the pod that could not be started: {one_line(exc)}")
+    return code
 
 
 def _complain(text: str) -> None:
