@@ -130,7 +130,10 @@ class TestTrust:
             (["--insecure-options=image", "--prefix=a", key], "could not get the keystore"),
             (["--prefix=A", "--skip-fingerprint-review", key], "ACIdentifier must"),
             (["--prefix=a/../b", "--skip-fingerprint-review", key], "not the beginning of an image name"),
-            (["--prefix=a", "https://example.com/key"], "keys from URLs are not available"),
+            (
+                ["--prefix=a", "https://example.com/key"],
+                "error accessing the key https://example.com/key: cannot",
+            ),
             (["--prefix=a"], "error determining key location"),
             (["--prefix=a", "/nonexistent"], "open /nonexistent: no such file or directory"),
             (["--prefix=a", "/etc/passwd"], "error reading the key /etc/passwd: openpgp: expected"),

@@ -43,6 +43,9 @@ class Rkt:
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": "/root",
             "LANG": "C.UTF-8",
+            # no test leaves the machine: nobody listens there, and loopback needs no proxy
+            "HTTP_PROXY": "http://127.0.0.1:1",
+            "HTTPS_PROXY": "http://127.0.0.1:1",
         }
 
     def argv(self, *words: str) -> list[str]:

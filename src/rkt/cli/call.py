@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rkt.config import Config
 
 
+PULL_POLICIES = ("never", "new", "update")
 AS_WRITTEN = frozenset(("string", "directory", "format"))
 LISTS = frozenset(
     (
@@ -199,7 +200,10 @@ class Call:
         return self._config
 
     def pull_policy(self) -> str:
-        """``--pull-policy`` with its deprecated spellings: "new", "never" or "update"."""
+        """``--pull-policy`` with its deprecated spellings: "new", "never" or "update".
+
+        Raises RktError for another word: rkt 1.30 took it for "new".
+        """
         store_only, no_store = self.flags["store-only"], self.flags["no-store"]
         if store_only and no_store:
             from rkt.errors import RktError
@@ -210,6 +214,10 @@ class Call:
         if no_store:
             return "update"
         policy: str = self.flags["pull-policy"]
+        if policy not in PULL_POLICIES:
+            from rkt.errors import RktError
+
+            raise RktError(f'invalid pull policy "{policy}": it is one of {", ".join(PULL_POLICIES)}')
         return policy
 
     def flush(self) -> None:

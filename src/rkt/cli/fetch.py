@@ -10,29 +10,17 @@ SHORT_ID = len("sha512-") + 32
 
 
 def run(call: Call) -> int:
+    from rkt.cli.fetching import fetcher
     from rkt.image import reference
-    from rkt.image.fetch import Fetcher
     from rkt.store.store import Store
-    from rkt.trust.keystore import Keystore
 
     if not call.images:
         call.error("must provide at least one image")
         return 254
-    settings = call.globals
-    keystore = Keystore(settings.system_config, settings.local_config)
-    policy = call.pull_policy()
     full: bool = call.flags["full"]
-    with Store(settings.dir, call.notify("image")) as store:
-        fetcher = Fetcher(
-            store,
-            keystore,
-            insecure=settings.insecure,
-            pull_policy=policy,
-            notify=call.notify("image"),
-            debug=settings.debug,
-        )
+    with Store(call.globals.dir, call.notify("image")) as store, fetcher(call, store) as images:
         for words in call.images:
-            key = fetcher.fetch(reference.parse(words.image, ids=False), words.flags["signature"] or None)
+            key = images.fetch(reference.parse(words.image, ids=False), words.flags["signature"] or None)
             call.print(key if full else key[:SHORT_ID])
             call.flush()
     return 0

@@ -10,7 +10,6 @@ from rkt.stage0.records import AppRequest, PrepareRequest, RunRequest
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rkt.cli.call import Call, ImageWords
-    from rkt.image.fetch import Fetcher
     from rkt.pod.pod import Pod
     from rkt.store.store import Store
 
@@ -52,9 +51,12 @@ def check_running(call: Call) -> None:
 
 def prepare_request(call: Call, store: Store, overlay: bool) -> PrepareRequest:
     """Get all images, the stage1 first, and say what the pod is made of."""
+    from rkt.cli.fetching import fetcher
     from rkt.stage0.stage1 import Choice, Selector
 
-    selector = Selector(store, call.config(), lambda trusted: _fetcher(call, store, trusted=trusted))
+    selector = Selector(
+        store, call.config(), lambda trusted: fetcher(call, store, trusted=trusted, render=False)
+    )
     choice = Choice()
     for kind in _STAGE1_FLAGS:
         if call.flags.given(f"stage1-{kind}"):
@@ -65,37 +67,16 @@ def prepare_request(call: Call, store: Store, overlay: bool) -> PrepareRequest:
     if call.flags["pod-manifest"]:
         request.pod_manifest = _read_manifest(call.flags["pod-manifest"])
         return request
-    fetcher = _fetcher(call, store)
-    for image in call.images:
-        key = fetcher.fetch(image.image, image.flags["signature"] or None)
-        request.apps.append(_app_request(key, image))
+    with fetcher(call, store, render=False) as images:
+        for image in call.images:
+            key = images.fetch(image.image, image.flags["signature"] or None)
+            request.apps.append(_app_request(key, image))
     request.volumes = call.flags["volume"]
     request.ports = call.flags["port"]
     request.environment = {**call.flags["set-env-file"], **call.flags["set-env"]}
     if call.flags["inherit-env"]:
         request.inherited = _inherited(call)
     return request
-
-
-def _fetcher(call: Call, store: Store, *, trusted: bool = False) -> Fetcher:
-    """A fetcher for this call; ``trusted`` images came with rkt and need no signature."""
-    from rkt.image.fetch import Fetcher
-
-    insecure = call.globals.insecure | {"image"} if trusted else call.globals.insecure
-    keystore = None
-    if "image" not in insecure:
-        from rkt.trust.keystore import Keystore
-
-        keystore = Keystore(call.globals.system_config, call.globals.local_config)
-    return Fetcher(
-        store,
-        keystore,
-        insecure=insecure,
-        pull_policy=call.pull_policy(),
-        notify=call.notify("image"),
-        debug=call.globals.debug,
-        render=False,
-    )
 
 
 def _read_manifest(path: str) -> bytes:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 from rkt.errors import RktError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rkt.cli.call import Call
+    from rkt.image.http import Client
 
 UNBOUNDED = """\
 aborting due to implicit unbounded trust (root domain)
@@ -22,23 +18,29 @@ Otherwise, trust at the root domain (not recommended) must be explicitly request
 
 
 def run(call: Call) -> int:
-    from rkt.trust import review
+    from rkt.cli.fetching import asker
+    from rkt.image.http import Access, Client
+    from rkt.image.keys import Reviewer
     from rkt.trust.keystore import Keystore
 
     prefix: str = call.flags["prefix"]
     refusal = _refusal(call, prefix)
     if refusal is not None:
         return refusal
-    keystore = Keystore(call.globals.system_config, call.globals.local_config)
-    notify = call.notify("pubkey")
-    how = review.Review(
-        ask=_asker(call) if os.isatty(0) else None,
+    settings = call.globals
+    keystore = Keystore(settings.system_config, settings.local_config)
+    reviewer = Reviewer(
+        ask=asker(call),
         accept=call.flags["skip-fingerprint-review"],
+        accept_https=settings.trust_keys_from_https,
         result=call.print,
-        notify=notify,
+        notify=call.notify("pubkey"),
     )
-    for location in call.args:
-        review.add_keys(keystore, _read(location), prefix=prefix, location=location, review=how)
+    plain: bool = call.flags["insecure-allow-http"]
+    with Client(Access(settings.insecure, call.config().auth)) as client:
+        for location in call.args or _discover(call, client, prefix, plain=plain):
+            data, secure = _read(client, location, plain=plain, guarded=not call.args)
+            reviewer.add(keystore, data, prefix=prefix, location=location, secure=secure)
     return 0
 
 
@@ -59,33 +61,29 @@ def _refusal(call: Call, prefix: str) -> int | None:
     if separator:
         call.error(f"--prefix must not contain a URL scheme, omit {scheme}://")
         return 254
-    if not call.args:
-        if call.flags["root"]:
-            raise RktError("error determining key location") from RktError(
-                "at least one key or --prefix required"
-            )
+    if not call.args and call.flags["root"]:
         raise RktError("error determining key location") from RktError(
-            f'discovery of the keys for "{prefix}" is not available in this version'
+            "at least one key or --prefix required"
         )
     return None
 
 
-def _read(location: str) -> bytes:
-    from rkt.image import source
+def _discover(call: Call, client: Client, prefix: str, *, plain: bool) -> list[str]:
+    """Where the web site of the prefix says that its keys are."""
+    from rkt.image.discovery import Discovery
+
+    try:
+        return Discovery(client, call.notify("pubkey")).keys(prefix, insecure_http=plain)
+    except RktError as error:
+        raise RktError("error determining key location") from error
+
+
+def _read(client: Client, location: str, *, plain: bool, guarded: bool) -> tuple[bytes, bool]:
+    """A key file and whether it came over https; what discovery gave (``guarded``) is no local path."""
+    from rkt.image import keys, source
     from rkt.trust.openpgp import MAX_KEY_SIZE
 
-    scheme = location.partition(":")[0].lower()
-    if scheme in ("http", "https"):
-        raise RktError(f"error accessing the key {location}") from RktError(
-            "keys from URLs are not available in this version"
-        )
+    if guarded or location.partition(":")[0].lower() in ("http", "https"):
+        return keys.download(client, location, plain=plain, guarded=guarded)
     with open(source.open_file(location), "rb") as file:
-        return file.read(MAX_KEY_SIZE + 1)
-
-
-def _asker(call: Call) -> Callable[[str], str]:
-    def ask(question: str) -> str:
-        call.notify("pubkey")(question)
-        return sys.stdin.readline()
-
-    return ask
+        return file.read(MAX_KEY_SIZE + 1), False

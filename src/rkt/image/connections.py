@@ -16,8 +16,8 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from rkt.errors import RktError
 from rkt.image import proxies
+from rkt.image.http import HttpError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Pools:
         """The pools for a host.
 
         ``guarded``: somebody else than the user chose the host, so link-local addresses, where clouds keep
-        the secrets of a machine, are refused.  Raises RktError for a proxy that cannot be used.
+        the secrets of a machine, are refused.  Raises HttpError for a proxy that cannot be used.
         """
         if guarded and is_link_local(host):
             raise link_local(host)
@@ -99,8 +99,8 @@ def is_link_local(host: str) -> bool:
     return (mapped or address).is_link_local
 
 
-def link_local(host: str) -> RktError:
-    return RktError(f"refusing to be sent to the link-local address {host}")
+def link_local(host: str) -> HttpError:
+    return HttpError(f"refusing to be sent to the link-local address {host}")
 
 
 def _context(tls: Tls) -> ssl.SSLContext:
@@ -112,12 +112,12 @@ def _context(tls: Tls) -> ssl.SSLContext:
         try:
             context.load_verify_locations(file)
         except (OSError, ssl.SSLError) as error:
-            raise RktError(f"certificates of {file} cannot be used") from error
+            raise HttpError(f"certificates of {file} cannot be used") from error
     if tls.certificate:
         try:
             context.load_cert_chain(tls.certificate, tls.key or None)
         except (OSError, ssl.SSLError) as error:
-            raise RktError(f"client certificate {tls.certificate} cannot be used") from error
+            raise HttpError(f"client certificate {tls.certificate} cannot be used") from error
     return context
 
 
@@ -129,7 +129,7 @@ def _manager(proxy: str, context: ssl.SSLContext | None, *, guarded: bool) -> ur
     else:
         parts = urllib3.util.parse_url(proxy)
         if parts.scheme not in ("http", "https") or not parts.host:
-            raise RktError(f"proxy {parts.scheme}://{parts.host} cannot be used: it is no http proxy")
+            raise HttpError(f"proxy {parts.scheme}://{parts.host} cannot be used: it is no http proxy")
         headers = urllib3.make_headers(proxy_basic_auth=parts.auth) if parts.auth else None
         manager = urllib3.ProxyManager(
             proxy,

@@ -1,7 +1,6 @@
 """Gets images into the store: reference -> source -> verification -> import -> dependencies -> tree.
 
-A kind of source is one method of ``Fetcher``; all of them end in ``_import``.  Files, IDs and names that
-are in the store are served; the other kinds say that they are not available.
+A kind of source is one method of ``Fetcher``; all of them end in ``rkt.image.admission``.
 """
 
 from __future__ import annotations
@@ -17,10 +16,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from rkt.appc.image import ImageManifest
+    from rkt.appc.discovery import ImageName
+    from rkt.appc.image import Dependency, ImageManifest
     from rkt.appc.labels import Label
+    from rkt.config import Config
+    from rkt.image.admission import Admission
+    from rkt.image.http import Client
+    from rkt.image.keys import Reviewer
+    from rkt.image.progress import Progress
     from rkt.image.reference import Reference
-    from rkt.store.compression import Readable
+    from rkt.image.remote import RemoteFetcher, Target
     from rkt.store.store import Store
     from rkt.trust.keystore import Keystore
 
@@ -36,15 +41,46 @@ def host_labels() -> dict[str, str]:
     return {"os": "linux", "arch": _ARCHITECTURES.get(machine, machine)}
 
 
+class Network:
+    """What only fetching over the network needs; asked for when it comes to that.
+
+    ``config`` gives the configuration with its credentials; ``progress`` what shows downloads; ``reviewer``
+    who is asked about keys found on the way, None: no keys are looked for.
+    """
+
+    __slots__ = ("config", "progress", "reviewer")
+
+    def __init__(
+        self,
+        config: Callable[[], Config] | None = None,
+        progress: Callable[[], Progress] | None = None,
+        reviewer: Callable[[], Reviewer] | None = None,
+    ) -> None:
+        self.config = config
+        self.progress = progress
+        self.reviewer = reviewer
+
+
 class Fetcher:
-    """Finds or fetches images for one command.
+    """Finds or fetches images for one command; a context manager when it may use the network.
 
     ``keystore`` None, or the insecure option ``image``: signatures are not looked at.  ``pull_policy`` is
     never, new or update.  ``notify`` gets lines for the user, with ``debug`` also where images come from.
     ``render``: make the trees of fetched images; None: as root on a kernel with overlay.
     """
 
-    __slots__ = ("_debug", "_insecure", "_keystore", "_notify", "_policy", "_render", "_store")
+    __slots__ = (
+        "_admission",
+        "_client",
+        "_debug",
+        "_insecure",
+        "_keystore",
+        "_network",
+        "_notify",
+        "_policy",
+        "_render",
+        "_store",
+    )
 
     def __init__(
         self,
@@ -56,14 +92,30 @@ class Fetcher:
         notify: Callable[[str], object] = lambda _: None,
         debug: bool = False,
         render: bool | None = None,
+        network: Network | None = None,
     ) -> None:
         self._store = store
-        self._keystore = keystore
         self._insecure = InsecureOptions(insecure)
+        self._keystore = None if self._insecure.image else keystore
         self._policy = pull_policy
         self._notify = notify
         self._debug = debug
         self._render = _can_render() if render is None else render
+        self._network = network or Network()
+        self._client: Client | None = None
+        self._admission: Admission | None = None
+
+    def __enter__(self) -> Fetcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close connections."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
     def fetch(self, reference: str | Reference, signature: str | None = None) -> str:
         """The key of an image, in the store with all it depends on.
@@ -73,8 +125,11 @@ class Fetcher:
         """
         if isinstance(reference, str):
             reference = references.parse(reference)
-        key = self._fetch_one(reference, signature)
-        check_dependencies(self._store, key)
+        key = self._fetch_one(reference, signature or "")
+        if self._store.manifest(key).dependencies:
+            from rkt.image import dependencies
+
+            dependencies.fetch_all(self._store, key, self._fetch_dependency)
         if self._render:
             try:
                 self._store.render(key)
@@ -82,97 +137,140 @@ class Fetcher:
                 raise RktError(f'error rendering tree store of image "{reference.text}"') from error
         return key
 
-    def _fetch_one(self, reference: Reference, signature: str | None) -> str:
+    def _fetch_one(self, reference: Reference, signature: str) -> str:
         if reference.kind == references.ID:
             return self._store.resolve(reference.location)
         if reference.kind == references.FILE:
             return self._fetch_file(reference.location, signature)
         if reference.kind == references.NAME:
-            return self._fetch_name(reference)
+            assert reference.name is not None
+            return self._fetch_name(reference.name, reference.text, signature)
         if reference.kind == references.HTTP:
-            return self._not_available(reference, "downloads over http are")
-        return self._not_available(reference, "docker registries are")
+            return self._fetch_url(reference.location, signature)
+        raise RktError(
+            f'unable to fetch image "{reference.text}": docker registries are not available in this version'
+        )
 
-    def _fetch_file(self, path: str, signature: str | None) -> str:
+    def _fetch_file(self, path: str, signature: str) -> str:
         from rkt.image import source as sources
 
         self._diagnose(f"using image from file {path}")
-        detached = None
-        if self._needs_signature():
-            try:
-                detached = sources.read_signature(signature or references.signature_location(path))
-            except OSError as error:
-                raise Context("error opening signature file") from error
+        admission = self._door()
+        detached = admission.read_signature(signature or references.signature_location(path))
         try:
             fd = sources.open_file(path)
         except OSError as error:
             raise Context("error opening ACI file") from error
-        with open(fd, "rb", buffering=0) as file:
-            return self._import(file, path, detached)
+        with open(fd, "rb", buffering=0) as file, admission.verify(file, path, detached) as verified:
+            return admission.admit(verified, path)
 
-    def _fetch_name(self, reference: Reference) -> str:
-        name = reference.name
-        assert name is not None
+    def _fetch_url(self, url: str, signature: str) -> str:
+        from rkt.image.remote import Target, signature_url
+
+        return self._remote().fetch(Target(url, signature_url(url), signature_file=signature))
+
+    def _fetch_name(self, name: ImageName, text: str, signature: str = "", *, guarded: bool = False) -> str:
+        """``guarded``: the name comes from another image, not from the user."""
+        wanted = {**host_labels(), **name.labels}
         if self._policy != UPDATE:
-            key = self._store.find(name.name, _labels({**host_labels(), **name.labels}))
+            key = self._store.find(name.name, _labels(wanted))
             if key is not None:
-                self._diagnose(f"using image from local store for image name {reference.text}")
+                self._diagnose(f"using image from local store for image name {text}")
                 return key
         if self._policy == NEVER:
-            raise ImageNotFoundError(
-                f'unable to fetch image "{reference.text}": it is not in the local store'
+            raise ImageNotFoundError(f'unable to fetch image "{text}": it is not in the local store')
+        return self._remote().fetch(self._discover(name, wanted, signature, guarded=guarded))
+
+    def _discover(self, name: ImageName, wanted: dict[str, str], signature: str, *, guarded: bool) -> Target:
+        """Where an image is, having offered the user the keys for it."""
+        from rkt.appc.discovery import ImageName, check_found
+        from rkt.image import keys
+        from rkt.image.discovery import Discovery
+        from rkt.image.remote import Target
+
+        self._diagnose(f"searching for app image {name.name}")
+        image = ImageName(name.name, wanted)
+        discovery = Discovery(self._connect(), self._diagnose)
+        endpoint = discovery.endpoint(image, insecure_http=self._insecure.http, guarded=guarded)
+        reviewer = self._network.reviewer
+        if self._keystore is not None and reviewer is not None and not signature:
+            plain = self._insecure.pubkey
+            keys.discover(
+                self._connect(),
+                discovery,
+                self._keystore,
+                name.name,
+                reviewer=reviewer(),
+                plain=plain,
+                guarded=guarded,
             )
-        return self._not_available(reference, "discovery is")
 
-    def _not_available(self, reference: Reference, what: str) -> str:
-        raise RktError(f'unable to fetch image "{reference.text}": {what} not available in this version')
+        def check(manifest: ImageManifest) -> None:
+            check_found(image, manifest)
 
-    def _import(self, file: Readable, name: str, signature: bytes | None) -> str:
-        """Import what ``file`` gives; its bytes have to match ``signature`` unless that is None."""
-        if signature is None:
-            return self._write(file, name, lambda _: None)
-        from rkt.image import source as sources
+        return Target(
+            endpoint.aci,
+            endpoint.asc,
+            signature_file=signature,
+            guarded=True,
+            latest=not name.labels.get("version"),
+            check=check,
+        )
 
-        assert self._keystore is not None
-        keystore = self._keystore
-        failure = f'image "{name}" verification failed'
+    def _fetch_dependency(self, dependency: Dependency) -> str:
+        """As a name is fetched; where no web site speaks for it, the store's image does for any policy."""
+        from rkt.appc.discovery import ImageName
+        from rkt.image.discovery import DiscoveryError
+
+        name = ImageName(dependency.image_name, {label.name: label.value for label in dependency.labels})
         try:
-            source = sources.VerifiedSource(file, signature, keystore)
+            return self._fetch_name(name, str(name), guarded=True)
+        except DiscoveryError as error:
+            key = self._store.find(name.name, _labels(name.labels))
+            if key is None:
+                raise _unavailable(name) from error
+            return key
         except RktError as error:
-            raise RktError(failure) from error
-        with source:
+            raise _unavailable(name) from error
 
-            def check(manifest: ImageManifest) -> None:
-                try:
-                    source.accept(manifest.name, self._notify)
-                except RktError as error:
-                    raise _VerificationError(failure) from error
+    def _remote(self) -> RemoteFetcher:
+        from rkt.image import progress
+        from rkt.image.remote import RemoteFetcher
 
-            return self._write(source, name, check)
+        shown = self._network.progress
+        return RemoteFetcher(
+            self._store,
+            self._door(),
+            self._connect(),
+            policy=self._policy,
+            progress=shown() if shown else progress.Progress(),
+            notify=self._notify,
+            diagnose=self._diagnose,
+        )
 
-    def _write(self, source: Readable, name: str, check: Callable[[ImageManifest], None]) -> str:
-        try:
-            return self._store.import_image(source, check=check)
-        except _VerificationError:
-            raise
-        except (RktError, OSError) as error:
-            raise RktError(f'image "{name}" cannot be imported') from error
+    def _connect(self) -> Client:
+        if self._client is None:
+            from rkt.image.http import Access, Client
 
-    def _needs_signature(self) -> bool:
-        return self._keystore is not None and not self._insecure.image
+            config = self._network.config
+            credentials = config().auth if config else {}
+            self._client = Client(Access(self._insecure, credentials), self._diagnose)
+        return self._client
+
+    def _door(self) -> Admission:
+        if self._admission is None:
+            from rkt.image.admission import Admission
+
+            self._admission = Admission(self._store, self._keystore, self._notify)
+        return self._admission
 
     def _diagnose(self, text: str) -> None:
         if self._debug:
             self._notify(text)
 
 
-class _VerificationError(RktError):
-    """The signature does not vouch for the image."""
-
-
-def check_dependencies(store: Store, key: str) -> None:
-    """Follow an image's dependencies through the store; raises RktError for one that is missing or a loop."""
-    store.tree_id(key)
+def _unavailable(name: ImageName) -> RktError:
+    return RktError(f'dependency "{name}" cannot be fetched')
 
 
 def _labels(values: dict[str, str]) -> list[Label]:

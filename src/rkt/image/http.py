@@ -107,14 +107,16 @@ class Access:
 class Response:
     """One answer; a context manager that gives its connection back.
 
-    ``url`` is where it finally came from; ``status`` may be any but those of redirects.
+    ``url`` is where it finally came from; ``secure`` whether each step there was https; ``status`` may be
+    any but those of redirects.
     """
 
-    __slots__ = ("_raw", "headers", "status", "url")
+    __slots__ = ("_raw", "headers", "secure", "status", "url")
 
-    def __init__(self, raw: urllib3.BaseHTTPResponse, url: str) -> None:
+    def __init__(self, raw: urllib3.BaseHTTPResponse, url: str, *, secure: bool) -> None:
         self._raw = raw
         self.url = url
+        self.secure = secure
         self.status: int = raw.status
         self.headers: Mapping[str, str] = raw.headers
 
@@ -237,11 +239,13 @@ class Client:
         """
         own = dict(headers or {})
         first = _origin(split(url))
+        secure = True
         for _ in range(MAX_REDIRECTS + 1):
+            secure = secure and split(url).scheme == "https"
             raw = self._ask(method, url, own, body=body, plain=plain, guarded=guarded)
             target = raw.headers.get("Location", "")
             if raw.status not in _REDIRECTS or method not in ("GET", "HEAD"):
-                return Response(raw, url)
+                return Response(raw, url, secure=secure)
             raw.close()
             if not target:
                 raise HttpError(f"redirect of {shown(url)} says not where to", status=raw.status)

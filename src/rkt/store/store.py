@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rkt.appc.image import ImageManifest
     from rkt.appc.labels import Label
     from rkt.store.hashing import Readable
-    from rkt.store.index import Notify
+    from rkt.store.index import Notify, Remote
     from rkt.store.trees import Trees
 
 ID_PREFIX = "sha512-"
@@ -236,6 +236,35 @@ class Store:
                     removed.append(key)
         self._collect_locks()
         return removed
+
+    # Origins
+
+    def remote(self, url: str) -> Remote | None:
+        """What was noted when the image of a URL was fetched; None when it is not in the store any more."""
+        remote = self._index.remote(url)
+        if remote is None or self._index.get(remote.blob_key) is None:
+            return None
+        return remote
+
+    def put_remote(self, remote: Remote) -> None:
+        """Note where an image came from."""
+        self._index.put_remote(remote)
+
+    def verification(self, key: str) -> tuple[str, str] | None:
+        """How an image was verified when it was fetched last: (method, detail), None when not known.
+
+        Methods: ``openpgp`` and ``sigstore`` with the key's fingerprint, ``digest`` with the digest that
+        was asked for, ``none`` where the caller wanted no verification.
+        """
+        return self._index.verification(key)
+
+    def verifications(self) -> dict[str, tuple[str, str]]:
+        """The same of all images, by their keys."""
+        return self._index.verifications()
+
+    def put_verification(self, key: str, method: str, detail: str) -> None:
+        """Note how an image in the store was verified."""
+        self._index.put_verification(key, method, detail)
 
     # Trees
 

@@ -27,6 +27,13 @@ def signer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
     made.close()
 
 
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test leaves the machine: nobody listens where all requests are sent."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+
+
 class Place:
     """A store, a key store and image files."""
 
@@ -271,12 +278,12 @@ class TestNamesAndIds:
         key = place.fetcher(insecure=["image"]).fetch(place.image())
         assert place.fetcher(pull_policy="new").fetch("example.com/app") == key
         assert place.fetcher(pull_policy="never").fetch("example.com/app") == key
-        assert place.fetcher(pull_policy="anything").fetch("example.com/app:1") == key
-        with pytest.raises(RktError, match="discovery is not available"):
+        assert place.fetcher(pull_policy="never").fetch("example.com/app:1") == key
+        with pytest.raises(RktError, match="discovery failed"):
             place.fetcher(pull_policy="update").fetch("example.com/app")
         with pytest.raises(RktError, match="not in the local store"):
             place.fetcher(pull_policy="never").fetch("example.com/none")
-        with pytest.raises(RktError, match='"example.com/app:2": discovery is not available'):
+        with pytest.raises(RktError, match="discovery failed"):
             place.fetcher(pull_policy="new").fetch("example.com/app:2")
 
     def test_name_means_an_image_for_this_machine(self, place: Place) -> None:
@@ -291,14 +298,9 @@ class TestNamesAndIds:
         key = place.fetcher(insecure=["image"]).fetch(place.image())
         assert place.fetcher(pull_policy="update").fetch(key[:12]) == key
 
-    @pytest.mark.parametrize("word", ["https://example.com/a.aci", "docker://busybox"])
-    def test_what_is_not_available_says_so(self, place: Place, word: str) -> None:
-        with pytest.raises(RktError, match=f'unable to fetch image "{word}": .* not available'):
-            place.fetcher().fetch(word)
-
     def test_missing_dependency_is_refused(self, place: Place) -> None:
         path = place.image(dependencies=[{"imageName": "example.com/base"}])
-        with pytest.raises(RktError, match='dependency "example.com/base" is not in the local store'):
+        with pytest.raises(RktError, match='dependency "example.com/base" cannot be fetched'):
             place.fetcher(insecure=["image"]).fetch(path)
         place.fetcher(insecure=["image"]).fetch(place.image("example.com/base"))
         place.fetcher(insecure=["image"]).fetch(path)

@@ -1,0 +1,135 @@
+"""The door of the store: an image passes when its signature is good and it is the one asked for.
+
+Bytes are verified while the store decompresses and hashes them, and nothing has a name in the store
+before both have ended well.  All kinds of sources come through here.
+"""
+
+from __future__ import annotations
+
+from rkt.errors import Context, RktError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rkt.appc.image import ImageManifest
+    from rkt.image.source import VerifiedSource
+    from rkt.store.hashing import Readable
+    from rkt.store.store import Store
+    from rkt.trust.keystore import Keystore
+
+    Check = Callable[[ImageManifest], None]
+
+
+class VerificationError(RktError):
+    """The signature does not vouch for the image, or it is not the image that was asked for."""
+
+
+class Plain:
+    """A source whose bytes nobody vouches for, because the caller said so."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: Readable) -> None:
+        self._source = source
+
+    def read(self, size: int, /) -> bytes:
+        return self._source.read(size)
+
+    def accept(self, name: str, notify: Callable[[str], object]) -> None:
+        """Nothing to verify."""
+
+    def __enter__(self) -> Plain:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class Admission:
+    """Lets images into a store.  ``keystore`` None: signatures are not looked at."""
+
+    __slots__ = ("_keystore", "_notify", "_store")
+
+    def __init__(self, store: Store, keystore: Keystore | None, notify: Callable[[str], object]) -> None:
+        self._store = store
+        self._keystore = keystore
+        self._notify = notify
+
+    @property
+    def needs_signature(self) -> bool:
+        return self._keystore is not None
+
+    def verify(self, source: Readable, name: str, signature: bytes | None) -> Plain | VerifiedSource:
+        """``source`` being verified; nothing is read yet.  A context manager.
+
+        ``name`` is for messages.  Raises VerificationError when no trusted key can have made the signature.
+        """
+        if self._keystore is None:
+            return Plain(source)
+        from rkt.image.source import VerifiedSource
+
+        if signature is None:
+            raise AssertionError("a signature is needed")
+        try:
+            return VerifiedSource(source, signature, self._keystore)
+        except RktError as error:
+            raise VerificationError(f'image "{name}" verification failed') from error
+
+    def admit(
+        self,
+        verified: Plain | VerifiedSource,
+        name: str,
+        *,
+        latest: bool = False,
+        check: Check = lambda _: None,
+    ) -> str:
+        """Import what ``verify`` gave and return its key; ``check`` says whether it is what was asked for.
+
+        Raises VerificationError, RktError for what is no image, and what the source raises.
+        """
+
+        def judge(manifest: ImageManifest) -> None:
+            try:
+                verified.accept(manifest.name, self._notify)
+                check(manifest)
+            except RktError as error:
+                raise VerificationError(f'image "{name}" verification failed') from error
+
+        source = _Watched(verified)
+        try:
+            return self._store.import_image(source, latest=latest, check=judge)
+        except VerificationError:
+            raise
+        except (RktError, OSError) as error:
+            if error is source.failure and isinstance(error, RktError):
+                raise
+            raise RktError(f'image "{name}" cannot be imported') from error
+
+    def read_signature(self, path: str) -> bytes | None:
+        """The signature in a file; None where none is needed."""
+        if self._keystore is None:
+            return None
+        from rkt.image import source
+
+        try:
+            return source.read_signature(path)
+        except OSError as error:
+            raise Context("error opening signature file") from error
+
+
+class _Watched:
+    """Tells what the source raised from what the importer did."""
+
+    __slots__ = ("_source", "failure")
+
+    def __init__(self, source: Readable) -> None:
+        self._source = source
+        self.failure: BaseException | None = None
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            return self._source.read(size)
+        except BaseException as error:
+            self.failure = error
+            raise
