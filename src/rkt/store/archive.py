@@ -12,7 +12,6 @@ Sources: POSIX.1-2017 pax, "Basic Tar Format" and "Sparse Formats" of the GNU ta
 from __future__ import annotations
 
 import struct
-import sys
 from zlib import adler32
 
 from rkt.store import pax
@@ -28,7 +27,9 @@ from rkt.store.entry import (
     SYMLINK,
     ArchiveError,
     Entry,
+    Limits,
 )
+from rkt.store.headers import ENCODING, HEADER, number, parse_text, sparse_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,43 +64,11 @@ _TYPES = {
     b"7": FILE,  # "contiguous": a plain file everywhere
     b"S": FILE,  # GNU sparse
 }
-# name mode uid gid size mtime checksum type linkname magic version uname gname major minor prefix
-_HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
 _ADLER = 65521
 _CHUNK = 256 * 1024
 _ZEROS = bytes(BLOCK)
 # Extended headers before one entry, and records of global ones: what nobody needs is an attack on memory.
 _EXTENDED = 64
-_ENCODING = sys.getfilesystemencoding()
-
-
-class Limits:
-    """Bounds of what a reader takes.
-
-    ``entries``: their number; ``total``: the sum of file sizes in bytes, holes included; ``name``: bytes of
-    a name or link target (a longer one than 4095 bytes is no path of Linux); ``header``: bytes of one
-    extended header; ``segments``: pieces of one sparse file; ``depth``: slashes of a name, because
-    whatever walks the tree later has to go that deep.
-    """
-
-    __slots__ = ("depth", "entries", "header", "name", "segments", "total")
-
-    def __init__(
-        self,
-        *,
-        entries: int = 1_000_000,
-        total: int = 256 << 30,
-        name: int = 4095,
-        header: int = 1 << 20,
-        segments: int = 100_000,
-        depth: int = 256,
-    ) -> None:
-        self.depth = depth
-        self.entries = entries
-        self.total = total
-        self.name = name
-        self.header = header
-        self.segments = segments
 
 
 class Reader:
@@ -260,7 +229,7 @@ class Reader:
                 what = "is cut off" if second is None else "has an empty block in the middle"
                 raise ArchiveError(f"the archive {what} at offset {self.offset}")
             return None
-        fields: tuple[bytes, ...] = _HEADER.unpack(block)
+        fields: tuple[bytes, ...] = HEADER.unpack(block)
         stored = fields[6]
         # The checksum counts its own field as blanks.  Adler-32's lower half is a sum too, in C.
         if (number(stored) + sum(stored) - 256) % _ADLER != adler32(block, 0) & 0xFFFF:
@@ -277,14 +246,14 @@ class Reader:
         """The entry of a header alone."""
         name, mode, uid, gid, size, mtime, _, kind, linkname, magic, _, _, _, major, minor, prefix = header
         type = _TYPES.get(kind)
-        text = _text(name)
+        text = parse_text(name)
         if type is None:
             if kind == b"D":  # GNU incremental: a directory whose body lists names
                 type = DIRECTORY
             else:
                 raise ArchiveError(f"{text!r} is of the unknown type {kind!r}")
         if magic == b"ustar\0" and prefix[0]:
-            text = _text(prefix) + "/" + text
+            text = parse_text(prefix) + "/" + text
         entry = Entry.__new__(Entry)
         entry.name = text
         entry.type = type
@@ -292,7 +261,7 @@ class Reader:
         entry.uid = number(uid)
         entry.gid = number(gid)
         entry.mtime_ns = number(mtime) * 1_000_000_000
-        entry.linkname = _text(linkname) if type is LINK or type is SYMLINK else ""
+        entry.linkname = parse_text(linkname) if type is LINK or type is SYMLINK else ""
         entry.devmajor = entry.devminor = 0
         entry.xattrs = {}
         entry.segments = None
@@ -335,9 +304,9 @@ class Reader:
                 if len(self._globals) > _EXTENDED:
                     raise ArchiveError("the archive has too many global headers")
             elif kind == b"L":
-                long_name = _text(body)
+                long_name = parse_text(body)
             elif kind == b"K":
-                long_link = _text(body)
+                long_link = parse_text(body)
             following = self._header()
             if following is None:
                 if records or long_name or long_link:
@@ -386,7 +355,7 @@ class Reader:
 
     def _check_length(self, entry: Entry) -> None:
         for text in (entry.name, entry.linkname):
-            if len(text.encode(_ENCODING, "surrogateescape")) > self._limits.name:
+            if len(text.encode(ENCODING, "surrogateescape")) > self._limits.name:
                 raise ArchiveError(f"a name in the archive is longer than {self._limits.name} bytes")
 
     # Sparse files
@@ -394,14 +363,14 @@ class Reader:
     def _old_sparse(self, entry: Entry) -> None:
         """The GNU format of before PAX: the map is in the header and in blocks that follow it."""
         header = self._buffer[self._position - BLOCK : self._position]
-        segments = _sparse_fields(header, 386, 4)
+        segments = sparse_fields(header, 386, 4)
         more = header[482]
         entry.size = number(header[483:495])
         while more:
             block = self._block()
             if block is None:
                 raise ArchiveError(f"the archive is cut off at offset {self.offset}")
-            segments += _sparse_fields(block, 0, 21)
+            segments += sparse_fields(block, 0, 21)
             more = block[504]
             if len(segments) > self._limits.segments:
                 break
@@ -529,41 +498,3 @@ class Reader:
         if not self._seek:
             while self._source.read(_CHUNK):
                 pass
-
-
-def _text(field: bytes) -> str:
-    """A field as text up to its first NUL."""
-    end = field.find(b"\0")
-    return (field if end < 0 else field[:end]).decode(_ENCODING, "surrogateescape")
-
-
-def number(field: bytes) -> int:
-    """A number of a header: octal, or binary when the first bit is set (GNU's base-256)."""
-    text = field.strip(b" \0")
-    if text.isdigit():
-        try:
-            return int(text, 8)
-        except ValueError:
-            raise ArchiveError(f"no octal number in a header: {field!r}") from None
-    first = field[0] if field else 0
-    if first & 0x80:
-        # Two's complement without its uppermost bit.
-        value = int.from_bytes(field, "big")
-        return value - (1 << 8 * len(field)) if first & 0x40 else value & ~(0x80 << 8 * (len(field) - 1))
-    text = field.split(b"\0", 1)[0].strip(b" ")
-    if not text:
-        return 0
-    if not text.isdigit():
-        raise ArchiveError(f"no octal number in a header: {field!r}")
-    return number(text)
-
-
-def _sparse_fields(block: bytes, start: int, count: int) -> list[tuple[int, int]]:
-    """Pairs of offset and length, 12 bytes each, up to the first empty one."""
-    pairs = []
-    for position in range(start, start + 24 * count, 24):
-        offset, length = block[position : position + 12], block[position + 12 : position + 24]
-        if not offset.strip(b"\0 "):
-            break
-        pairs.append((number(offset), number(length)))
-    return pairs

@@ -1,4 +1,4 @@
-"""One member of a tar archive, as ``rkt.store.archive`` reads and writes it."""
+"""One member of a tar archive, as ``rkt.store.archive`` reads and writes it, and the bounds of reading."""
 
 from __future__ import annotations
 
@@ -17,6 +17,35 @@ FIFO = "fifo"
 
 class ArchiveError(RktError):
     """What is read is not the archive it should be."""
+
+
+class Limits:
+    """Bounds of what a reader takes.
+
+    ``entries``: their number; ``total``: the sum of file sizes in bytes, holes included; ``name``: bytes of
+    a name or link target (a longer one than 4095 bytes is no path of Linux); ``header``: bytes of one
+    extended header; ``segments``: pieces of one sparse file; ``depth``: slashes of a name, because
+    whatever walks the tree later has to go that deep.
+    """
+
+    __slots__ = ("depth", "entries", "header", "name", "segments", "total")
+
+    def __init__(
+        self,
+        *,
+        entries: int = 1_000_000,
+        total: int = 256 << 30,
+        name: int = 4095,
+        header: int = 1 << 20,
+        segments: int = 100_000,
+        depth: int = 256,
+    ) -> None:
+        self.depth = depth
+        self.entries = entries
+        self.total = total
+        self.name = name
+        self.header = header
+        self.segments = segments
 
 
 class Entry:
