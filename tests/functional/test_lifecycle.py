@@ -652,12 +652,51 @@ def test_many_at_once(rkt: Rkt, images: dict[str, str], stage1: str) -> None:
     assert leftovers(rkt) == []
 
 
-def test_private_users_get_ranges_of_their_own(rkt: Rkt, images: dict[str, str], stage1: str) -> None:
-    """Recorded, handed to the stage1, and given back with the pod."""
-    found = set()
-    for _ in range(3):
-        uuid = ended(rkt, images, "--private-users")
-        record = pod_images.lines(rkt.dir, uuid, "private-users-prepared")[0]
-        assert f"--private-users={record}" in pod_images.lines(rkt.dir, uuid, "run-arguments")
-        found.add(record)
-    assert len(found) == 3
+@pytest.mark.promise("P8")
+class TestPrivateUsers:
+    def test_ranges_are_recorded_and_handed_over(self, rkt: Rkt, images: dict[str, str]) -> None:
+        found = set()
+        for mode in ([], [], ["--no-overlay"]):
+            uuid = ended(rkt, images, "--private-users", *mode)
+            record = pod_images.lines(rkt.dir, uuid, "private-users-prepared")[0]
+            assert f"--private-users={record}" in pod_images.lines(rkt.dir, uuid, "run-arguments")
+            found.add(record)
+        assert len(found) == 3
+
+    @pytest.mark.parametrize("mode", ["overlay", "copy"])
+    def test_owners(self, rkt: Rkt, images: dict[str, str], tmp_path: os.PathLike[str], mode: str) -> None:
+        """Inside they are the image's, on the host those of the range; the rendered image is not touched."""
+        owned = aci.Entry("owned", b"x", uid=1000, gid=1001)
+        script = aci.Entry("script", b"exit 3", mode=0o755)
+        image = aci.busybox(f"{tmp_path}/owned.aci", entries=[owned, script])
+        words = ["--no-overlay"] if mode == "copy" else []
+        uuid = ended(rkt, {**images, "ended": image}, "--private-users", *words)
+        directory = pod_images.pod_directory(rkt.dir, uuid)
+        first = int(pod_images.lines(rkt.dir, uuid, "private-users-prepared")[0].partition(":")[0])
+        stage1 = os.path.join(directory, "stage1/rootfs")
+        root = os.path.join(stage1, "opt/stage2/box/rootfs")
+        expected = {
+            stage1: 0,
+            os.path.join(stage1, "run"): 0,
+            os.path.join(stage1, "rkt/status"): 0,
+            os.path.dirname(root): 0,
+            root: 0,
+            os.path.join(root, "bin/busybox"): 0,
+            os.path.join(root, "etc/mtab"): 0,
+            os.path.join(root, "owned"): 1000,
+        }
+        assert {path: os.lstat(path).st_uid - first for path in expected} == expected
+        assert os.stat(os.path.join(root, "owned")).st_gid == first + 1001
+        if mode == "overlay":
+            tree = pod_images.lines(rkt.dir, uuid, "appsinfo/box/treeStoreID")[0]
+            assert os.stat(os.path.join(rkt.dir, "cas/tree", tree, "rootfs/owned")).st_uid == 1000
+            upper = os.path.join(directory, "overlay", tree, "upper/box")
+            assert sorted(os.listdir(upper)) == ["etc"]
+        output = os.path.join(tmp_path, "out.aci")
+        rkt.ok("export", uuid, output)
+        with tarfile.open(output) as archive:
+            members = {member.name: (member.uid, member.gid) for member in archive.getmembers()}
+        assert members["rootfs/owned"] == (1000, 1001)
+        assert members["rootfs/etc/mtab"] == members["rootfs/bin/busybox"] == (0, 0)
+        collect(rkt)
+        assert leftovers(rkt) == []

@@ -6,7 +6,7 @@ import os
 
 from rkt.cli import pod_requests, pods
 from rkt.errors import RktError
-from rkt.pod import state, status
+from rkt.pod import layout, state, status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,17 +53,21 @@ def _start(call: Call, pod: Pod, request: RunRequest) -> None:
     from rkt.stage0 import run as stage0
 
     try:
+        _become(call, pod, request)
+    except BaseException:
+        if pod.directory == layout.RUN_DIRECTORY:
+            stage0.undo(pod)
+            pod.back_to_prepared()
+        raise
+
+
+def _become(call: Call, pod: Pod, request: RunRequest) -> None:
+    from rkt.stage0 import run as stage0
+
+    try:
         pod.to_run()
     except FileNotFoundError as error:
         raise _not_prepared(pod) from error
-    try:
-        start = stage0.set_up(pod, request, os.environ, call.notify("stage0"))
-        try:
-            call.flush()
-            stage0.execute(start)
-        except BaseException:
-            stage0.undo(pod)
-            raise
-    except BaseException:
-        pod.back_to_prepared()
-        raise
+    start = stage0.set_up(pod, request, os.environ, call.notify("stage0"))
+    call.flush()
+    stage0.execute(start)

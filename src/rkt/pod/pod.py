@@ -156,11 +156,11 @@ class Pod:
             os.rename(old, new)
         except OSError as error:
             raise named(error, "rename", old) from None
+        self.directory = directory
+        self.lock.path = new
         if durable:
             fsync_directory(os.path.dirname(new))
             fsync_directory(os.path.dirname(old))
-        self.directory = directory
-        self.lock.path = new
 
     # The lock.
 
@@ -338,14 +338,15 @@ def create(data_dir: str) -> Pod:
     embryos = os.path.join(data_dir, layout.PODS, layout.EMBRYO_DIRECTORY)
     uuid = random_uuid()
     path = os.path.join(embryos, uuid)
-    with Lock.open(embryos) as birth:
-        birth.shared()
-        make_directory(path, layout.DIRECTORY_MODE)
-        state.trace("embryo")
-        pod = Pod(data_dir, layout.EMBRYO_DIRECTORY, uuid, Lock(os.open(path, _OPEN), path))
-        pod.lock.exclusive()
-        pod.owned = True
+    pod = Pod(data_dir, layout.EMBRYO_DIRECTORY, uuid, Lock(-1, path))
     try:
+        with Lock.open(embryos) as birth:
+            birth.shared()
+            make_directory(path, layout.DIRECTORY_MODE)
+            state.trace("embryo")
+            pod.lock.fd = os.open(path, _OPEN)
+            pod.lock.exclusive()
+            pod.owned = True
         pod.write(layout.CREATED, b"")
         # Either place means the same after a crash: rubbish.
         pod._move(layout.PREPARE_DIRECTORY, durable=False)

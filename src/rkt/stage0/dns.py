@@ -6,6 +6,7 @@ stage0 only writes the two files into the stage1's root file system; the stage1 
 from __future__ import annotations
 
 import os
+import stat
 
 from rkt.appc import address
 from rkt.errors import RktError
@@ -103,23 +104,30 @@ def hosts(dns: Dns, fallback: str) -> str:
     return f"{fallback}\n\n# Added by rkt run --hosts-entry\n{''.join(lines)}"
 
 
-def write(dns: Dns, stage1_fd: int) -> None:
+def write(dns: Dns, stage1_fd: int, owner: tuple[int, int] | None = None) -> None:
     """Write the files that are rkt's to write into the stage1's root, which ``stage1_fd`` is."""
     if dns.resolv == "stage0":
-        _write_file(stage1_fd, _RESOLV_CONF, resolv_conf(dns))
+        write_file(stage1_fd, _RESOLV_CONF, resolv_conf(dns).encode(), owner)
     if dns.hosts == "stage0":
         try:
             fallback = paths.read_file(stage1_fd, _HOSTS_FALLBACK).decode(errors="replace")
         except FileNotFoundError:
             fallback = ""
-        _write_file(stage1_fd, _HOSTS, hosts(dns, fallback))
+        write_file(stage1_fd, _HOSTS, hosts(dns, fallback).encode(), owner)
 
 
-def _write_file(root_fd: int, path: str, text: str) -> None:
-    os.close(paths.make_directories(root_fd, os.path.dirname(path)))
-    fd = paths.open_in_root(root_fd, path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+def write_file(root_fd: int, path: str, data: bytes, owner: tuple[int, int] | None = None) -> None:
+    """Create or replace a file (0644) inside a root file system; ``owner`` is (uid, gid), default root."""
+    os.close(paths.make_directories(root_fd, os.path.dirname(path), owner=owner))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    fd = paths.open_in_root(root_fd, path, flags, 0o644)
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise RktError(f"/{path} of the stage1 is not a regular file")
+        if owner is not None:
+            os.fchown(fd, *owner)
         os.fchmod(fd, 0o644)
-        write_all(fd, text.encode())
+        os.ftruncate(fd, 0)
+        write_all(fd, data)
     finally:
         os.close(fd)

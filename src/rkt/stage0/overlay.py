@@ -7,6 +7,10 @@ The optional features of overlayfs are switched off instead of left to the kerne
 ``index`` and ``metacopy`` would make a layer unusable on another kernel or without its lower one,
 ``redirect_dir`` would make a renamed directory unreadable to ``export``, ``xino`` changes inode numbers
 between hosts.  ``volatile`` is not used: a power cut would cost exit codes and what apps have written.
+
+A pod with user IDs of its own gets an id-mapped mount of the image below (Linux 5.19): the files have the
+owners of the image inside the pod, and on disk they stay as they are.  Only the pod's own layer
+holds IDs of its range.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from rkt.errors import RktError
 from rkt.linux import mount, paths
 from rkt.pod import layout, status
 from rkt.pod.pod import make_directories, make_directory
+from rkt.stage0 import users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,9 +182,33 @@ def _layer(pod: Pod, tree: str, *, app: str, target: str) -> Layer:
         pod.make_directory(f"{base}/upper{suffix}", 0o755, inherit=False)
         pod.make_directory(f"{base}/work{suffix}", inherit=False)
     # The merged root has mode and owner of the upper one: they must be the image's.
-    os.chown(upper, root.st_uid, root.st_gid)
+    shift = users.of(pod)
+    first = 0 if shift is None else shift[0]
+    os.chown(upper, root.st_uid + first, root.st_gid + first)
     os.chmod(upper, stat.S_IMODE(root.st_mode))
+    if shift is not None:
+        pod.make_directory(f"{base}/lower", inherit=False)
+        lower = _map_owners(lower, os.path.join(pod.path, f"{base}/lower"), shift)
     return Layer(target, lower=lower, upper=upper, work=work)
+
+
+def _map_owners(tree: str, target: str, shift: tuple[int, int]) -> str:
+    """Mount a tree at ``target`` with its owners moved into a range of IDs; returns ``target``."""
+    if os.path.ismount(target):
+        return target
+    namespace = users.open_namespace(shift)
+    try:
+        detached = mount.clone(tree, recursive=False)
+        try:
+            mount.mount_setattr(detached, set=mount.MOUNT_ATTR_RDONLY, userns_fd=namespace)
+            mount.move_mount(detached, mount.AT_FDCWD, to_path=target)
+        finally:
+            os.close(detached)
+    except OSError as error:
+        raise RktError("the kernel cannot map owners of a root file system, try --no-overlay") from error
+    finally:
+        os.close(namespace)
+    return target
 
 
 def mount_stage1(pod: Pod) -> None:
@@ -194,7 +223,7 @@ def mount_stage1(pod: Pod) -> None:
 def mount_app(pod: Pod, app: str, stage1_fd: int) -> None:
     """Mount an app's overlay inside the stage1's root, which ``stage1_fd`` is."""
     layer = app_layer(pod, app)
-    fd = app_directory(stage1_fd, app)
+    fd = app_directory(stage1_fd, app, users.owner(users.of(pod)))
     try:
         # The target is the directory that was opened, whatever its name means by now.
         _mount(layer, f"/proc/self/fd/{fd}")
@@ -202,14 +231,16 @@ def mount_app(pod: Pod, app: str, stage1_fd: int) -> None:
         os.close(fd)
 
 
-def app_directory(stage1_fd: int, app: str) -> int:
-    """Make ``opt/stage2/APP/rootfs`` in a stage1's root; an fd of it.
+def app_directory(stage1_fd: int, app: str, owner: tuple[int, int] | None) -> int:
+    """Make ``opt/stage2/APP/rootfs`` in a stage1's root, owned by ``owner`` (default root); an fd of it.
 
-    Only root may enter the directory of an app: its set-user-ID programs are no programs of the host.
+    Only the pod's root may enter the directory of an app: its set-user-ID programs are no programs of
+    the host.
     """
-    os.close(paths.make_directories(stage1_fd, layout.STAGE2, 0o755))
-    os.close(paths.make_directories(stage1_fd, f"{layout.STAGE2}/{app}", layout.DIRECTORY_MODE))
-    return paths.make_directories(stage1_fd, f"{layout.STAGE2}/{app}/rootfs", 0o755)
+    steps = ((layout.STAGE2, 0o755), (f"{layout.STAGE2}/{app}", layout.DIRECTORY_MODE))
+    for path, mode in steps:
+        os.close(paths.make_directories(stage1_fd, path, mode, owner=owner))
+    return paths.make_directories(stage1_fd, f"{layout.STAGE2}/{app}/rootfs", 0o755, owner=owner)
 
 
 def _mount(layer: Layer, target: str) -> None:

@@ -13,7 +13,7 @@ from rkt.errors import RktError
 from rkt.linux.lock import lock_file
 from rkt.pod import layout
 from rkt.pod.pod import make_directory
-from rkt.stage0 import interface, manifest
+from rkt.stage0 import interface, manifest, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,8 +99,6 @@ def prepare(pod: Pod, request: PrepareRequest, made: Plan, store: Store) -> None
 def _prepare(pod: Pod, request: PrepareRequest, made: Plan, store: Store) -> None:
     shift: tuple[int, int] | None = None
     if request.private_users:
-        from rkt.stage0 import users
-
         shift = users.reserve(pod)
     pod.make_directory("stage1")
     pod.write(layout.STAGE1_TREE, store.render(request.stage1))
@@ -136,7 +134,7 @@ def _prepare_app(
 
     root = os.open(os.path.join(pod.path, layout.STAGE1_ROOT), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.close(app_directory(root, app))
+        os.close(app_directory(root, app, users.owner(shift)))
         fd = paths.open_in_root(root, f"{layout.STAGE2}/{app}", os.O_RDONLY | os.O_DIRECTORY)
     finally:
         os.close(root)

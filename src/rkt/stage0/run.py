@@ -10,7 +10,7 @@ import os
 from rkt.errors import RktError
 from rkt.linux import paths
 from rkt.pod import layout, status
-from rkt.stage0 import dns
+from rkt.stage0 import dns, users
 from rkt.stage0.interface import Stage1, run_arguments
 
 TYPE_CHECKING = False
@@ -63,10 +63,11 @@ def _set_up(
         overlay.mount_stage1(pod)
     root = os.open(os.path.join(pod.path, layout.STAGE1_ROOT), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _make_status_directory(root)
+        owner = users.owner(users.of(pod))
+        _make_status_directory(root, owner)
         for app in apps:
-            _set_up_app(pod, app, root)
-        dns.write(request.dns, root)
+            _set_up_app(pod, app, root, owner)
+        dns.write(request.dns, root, owner)
     finally:
         os.close(root)
     token = ""
@@ -88,46 +89,34 @@ def _set_up(
     return Start([stage1.program("run"), *flags], environment=given, directory=pod.path, lock_fd=pod.fd)
 
 
-def _make_status_directory(root: int) -> None:
+def _make_status_directory(root: int, owner: tuple[int, int] | None) -> None:
     """``rkt/status`` for exit codes; touched, so that it is in the pod's own layer from the beginning.
 
     The command line reads it there, mounted or not.
     """
-    fd = paths.make_directories(root, layout.STATUS)
+    fd = paths.make_directories(root, layout.STATUS, owner=owner)
     try:
         os.utime(fd)
     finally:
         os.close(fd)
 
 
-def _set_up_app(pod: Pod, app: str, stage1_root: int) -> None:
+def _set_up_app(pod: Pod, app: str, stage1_root: int, owner: tuple[int, int] | None) -> None:
     if pod.uses_overlay:
         from rkt.stage0 import overlay
 
         overlay.mount_app(pod, app, stage1_root)
-        _copy_manifest(pod, app, stage1_root)
+        path = f"{layout.STAGE2}/{app}/manifest"
+        dns.write_file(stage1_root, path, pod.read(layout.app_manifest(app)), owner)
     directory = f"{layout.STAGE2}/{app}/rootfs"
     root = paths.open_in_root(stage1_root, directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        _link_mtab(root)
+        _link_mtab(root, owner)
     finally:
         os.close(root)
 
 
-def _copy_manifest(pod: Pod, app: str, stage1_root: int) -> None:
-    from rkt.linux.files import write_all
-
-    data = pod.read(layout.app_manifest(app))
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    fd = paths.open_in_root(stage1_root, f"{layout.STAGE2}/{app}/manifest", flags, 0o644)
-    try:
-        os.fchmod(fd, 0o644)
-        write_all(fd, data)
-    finally:
-        os.close(fd)
-
-
-def _link_mtab(app_root: int) -> None:
+def _link_mtab(app_root: int, owner: tuple[int, int] | None) -> None:
     """``/etc/mtab`` for programs that know nothing else, if the image has ``/etc`` but no such file."""
     try:
         etc = paths.open_in_root(app_root, "etc", os.O_RDONLY | os.O_DIRECTORY)
@@ -137,6 +126,8 @@ def _link_mtab(app_root: int) -> None:
         raise RktError("cannot open /etc of an app") from error
     try:
         os.symlink(_MTAB_TARGET, "mtab", dir_fd=etc)
+        if owner is not None:
+            os.chown("mtab", *owner, dir_fd=etc, follow_symlinks=False)
     except FileExistsError:
         pass
     finally:

@@ -1,4 +1,4 @@
-"""Ranges of user IDs for pods with ``--private-users``.
+"""Ranges of user IDs for pods with ``--private-users``, and what they mean for files.
 
 A pod has 65536 IDs of the host for itself.  Ranges are told apart without a lock for all pods: each writes
 its choice into its own directory first and looks at all others afterwards, so of two that chose the
@@ -37,6 +37,47 @@ def reserve(pod: Pod) -> tuple[int, int]:
             return first, COUNT
         os.unlink(layout.PRIVATE_USERS, dir_fd=pod.fd)
     raise RktError("no range of user IDs is free")
+
+
+def of(pod: Pod) -> tuple[int, int] | None:
+    """The range of a pod, None when it shares the host's IDs."""
+    return parse(pod.read_text(layout.PRIVATE_USERS))
+
+
+def owner(shift: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Who owns what rkt creates inside a pod's root file systems: the pod's root; None for the host's."""
+    return None if shift is None else (shift[0], shift[0])
+
+
+def open_namespace(shift: tuple[int, int]) -> int:
+    """An fd of a new user namespace with the range as its IDs from 0 on, for id-mapped mounts.
+
+    A child makes it and ends; the fd keeps it.
+    """
+    from rkt.linux import namespaces
+
+    ready, made = os.pipe2(os.O_CLOEXEC)
+    wait, done = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(done)
+            namespaces.unshare(namespaces.CLONE_NEWUSER)
+            os.write(made, b"1")
+            os.read(wait, 1)
+        finally:
+            os._exit(0)
+    try:
+        os.close(made)
+        if not os.read(ready, 1):
+            raise RktError("cannot create a user namespace")
+        first, count = shift
+        namespaces.write_id_maps(child, [(0, first, count)], [(0, first, count)])
+        return namespaces.open_namespace("user", child)
+    finally:
+        for fd in (ready, wait, done):
+            os.close(fd)
+        os.waitpid(child, 0)
 
 
 def parse(text: str) -> tuple[int, int] | None:
