@@ -166,7 +166,7 @@ def _execute(plan: Plan, lock_fd: int) -> None:
     host = supervisor.detect()
     argv = supervisor.arguments(plan, host)
     environment = supervisor.variables(plan)
-    subcgroup = supervisor.enter_cgroup(pod.machine_name, host, pod.directory)
+    subcgroup = supervisor.enter_cgroup(plan, host)
     status.write(pod.directory, "subcgroup", subcgroup)
     if plan.flags.debug:
         from rkt.linux.process import quote

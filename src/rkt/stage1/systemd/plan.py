@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 
+from rkt.appc import isolators
 from rkt.errors import RktError, describe
+from rkt.linux import cgroup
 from rkt.stage1.common import confinement, environment, mounts, users
 from rkt.stage1.systemd import units
 from rkt.stage1.systemd.runtime import Relaxed
@@ -180,6 +182,25 @@ def system_call_filter(calls: SystemCalls) -> str:
     return "~" + " ".join(sorted(calls.refused()))
 
 
+_ENFORCED = (
+    isolators.CAPABILITIES_RETAIN,
+    isolators.CAPABILITIES_REMOVE,
+    isolators.SECCOMP_RETAIN,
+    isolators.SECCOMP_REMOVE,
+    isolators.NO_NEW_PRIVILEGES,
+    isolators.OOM_SCORE_ADJ,
+    isolators.CPU_SHARES,
+    isolators.CPU,
+    isolators.MEMORY,
+)
+
+
+def _is_enforced(controller: str) -> bool:
+    """Whether the pod's systemd gets the controller: nspawn hands on those of version 2 only."""
+    hierarchy = cgroup.hierarchy_of(controller)
+    return hierarchy is not None and hierarchy.unified
+
+
 def _resources(app: App, notes: list[str]) -> list[tuple[str, str]]:
     wanted = confinement.Resources(app.app)
     options: list[tuple[str, str]] = []
@@ -192,20 +213,15 @@ def _resources(app: App, notes: list[str]) -> list[tuple[str, str]]:
         options.append(("CPUShares", str(wanted.cpu_shares)))
     if wanted.oom_score_adj is not None:
         options.append(("OOMScoreAdjust", str(wanted.oom_score_adj)))
-    known = {
-        "os/linux/capabilities-retain-set",
-        "os/linux/capabilities-remove-set",
-        "os/linux/seccomp-retain-set",
-        "os/linux/seccomp-remove-set",
-        "os/linux/no-new-privileges",
-        "os/linux/oom-score-adj",
-        "os/linux/cpu-shares",
-        "resource/cpu",
-        "resource/memory",
-    }
+    for name, controller, value in (("memory", "memory", wanted.memory), ("cpu", "cpu", wanted.cpu_milli)):
+        if value is not None and not _is_enforced(controller):
+            notes.append(
+                f'warning: app "{app.name}": resource/{name} isolator set, '
+                "but this host has no cgroup version 2 for it, skipping"
+            )
     notes.extend(
         f'warning: app "{app.name}": isolator {isolator.name} is ignored'
         for isolator in app.app.isolators
-        if isolator.name not in known
+        if isolator.name not in _ENFORCED
     )
     return options

@@ -7,9 +7,11 @@ pod, and whether rkt was started in a unit that is to keep the pod.
 from __future__ import annotations
 
 import os
+import stat
 
 from rkt.errors import RktError
-from rkt.linux import cgroup, files
+from rkt.linux import cgroup, devices, files
+from rkt.linux.devices import Rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,18 +85,41 @@ def scope_name(machine: str) -> str:
     return f"machine-{''.join(letters)}.scope"
 
 
-def enter_cgroup(machine: str, host: Host, directory: str) -> str:
+# What systemd-nspawn puts into a pod's /dev; nodes may be made of everything (archives hold some).
+_DEVICES = (
+    Rule("c", None, None, "m"),
+    Rule("b", None, None, "m"),
+    *(Rule("c", 1, minor, "rwm") for minor in (3, 5, 7, 8, 9)),  # null zero full random urandom
+    Rule("c", 5, 0, "rwm"),  # tty
+    Rule("c", 5, 2, "rwm"),  # ptmx
+    Rule("c", 136, None, "rwm"),  # pts
+    Rule("c", 10, 200, "rwm"),  # net/tun
+)
+
+
+def device_rules(plan: Plan) -> list[Rule]:
+    """The devices of the pod: the usual ones, and volumes that are devices."""
+    rules = list(_DEVICES)
+    for entry in plan.apps:
+        for mount in entry.mounts:
+            status = None if mount.empty else os.stat(mount.source, follow_symlinks=False)
+            if status is not None and (stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)):
+                kind = "c" if stat.S_ISCHR(status.st_mode) else "b"
+                major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
+                rules.append(Rule(kind, major, minor, "r" if mount.read_only else "rw"))
+    return rules
+
+
+def enter_cgroup(plan: Plan, host: Host) -> str:
     """Move this process into the pod's cgroup; the path to be written to ``subcgroup``.
 
     A cgroup per hierarchy is made below the caller's own, so that limits on the caller hold for
-    the pod, and recorded in the pod's file ``cgroups`` before it exists.  Nothing is made when
-    the host's systemd does it: machined moves the supervisor to a scope of its own, and a service
-    that starts rkt keeps the pod in its cgroup.
+    the pod, and recorded in the pod's file ``cgroups`` before it exists; in it only the pod's devices can
+    be opened.  Nothing is made where machined moves the supervisor to a scope of its own: that has
+    the same rules.
     """
-    name = scope_name(machine)
-    if host.unit:
-        return host.unit
-    if host.machined:
+    name = scope_name(plan.pod.machine_name)
+    if host.machined and not host.unit:
         return f"/machine.slice/{name}"
     own = cgroup.own()
     mounted = cgroup.hierarchies()
@@ -103,13 +128,24 @@ def enter_cgroup(machine: str, host: Host, directory: str) -> str:
         parent = own[hierarchy.controllers[0]]
         wanted.append((hierarchy, f"{parent.rstrip('/')}/{name}"))
     lines = [f"{hierarchy.controllers[0]}:{path}\n" for hierarchy, path in wanted]
-    files.write_atomic(os.path.join(directory, "cgroups"), "".join(lines))
+    files.write_atomic(os.path.join(plan.pod.directory, "cgroups"), "".join(lines))
     for hierarchy, path in wanted:
         cgroup.create(path, mounted=[hierarchy])
+    if not _restrict_devices(wanted, device_rules(plan)):
+        raise RktError(
+            "unable to restrict the devices of the pod",
+            hint="neither the devices controller of cgroup version 1 nor BPF on version 2 is available",
+        )
     for hierarchy, path in wanted:
         cgroup.attach(path, 0, mounted=[hierarchy])
     leading = own.get("name=systemd", own.get(cgroup.UNIFIED, "/"))
     return f"{leading.rstrip('/')}/{name}"
+
+
+def _restrict_devices(wanted: list[tuple[cgroup.Hierarchy, str]], rules: list[Rule]) -> bool:
+    # version 1 first: where both exist, its controller is the one in force already
+    order = sorted(wanted, key=lambda pair: pair[0].unified)
+    return any(devices.restrict(path, rules, mounted=[hierarchy]) for hierarchy, path in order)
 
 
 def leave_own_cgroup(directory: str) -> list[OSError]:
@@ -206,6 +242,10 @@ def variables(plan: Plan) -> dict[str, str]:
     for name in ("TERM", "COLORTERM", "NOTIFY_SOCKET"):
         if name in os.environ:
             found[name] = os.environ[name]
+    if cgroup.mode() == "v2":
+        # nspawn asks the pod's root which systemd it has and, as /usr is bound only later, finds none:
+        # it would mount a version 1 hierarchy without controllers for it.
+        found["SYSTEMD_NSPAWN_UNIFIED_HIERARCHY"] = "1"
     if flags.disable_paths:
         found["SYSTEMD_NSPAWN_API_VFS_WRITABLE"] = "yes"
     if flags.ipc == "parent":
