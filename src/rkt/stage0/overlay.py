@@ -211,16 +211,18 @@ def _map_owners(tree: str, target: str, shift: tuple[int, int]) -> str:
     return target
 
 
-def mount_stage1(pod: Pod) -> None:
-    """Mount the stage1's overlay at ``stage1/rootfs``, unless something is mounted there already."""
+def mount_stage1(pod: Pod) -> Layer | None:
+    """Mount the stage1's overlay at ``stage1/rootfs``; None when something is mounted there already."""
     pod.make_directory(layout.STAGE1_ROOT, 0o755)
     target = os.path.join(pod.path, layout.STAGE1_ROOT)
     if os.path.ismount(target):
-        return
-    _mount(stage1_layer(pod), target)
+        return None
+    layer = stage1_layer(pod)
+    _mount(layer, target)
+    return layer
 
 
-def mount_app(pod: Pod, app: str, stage1_fd: int) -> None:
+def mount_app(pod: Pod, app: str, stage1_fd: int) -> Layer:
     """Mount an app's overlay inside the stage1's root, which ``stage1_fd`` is."""
     layer = app_layer(pod, app)
     fd = app_directory(stage1_fd, app, users.owner(users.of(pod)))
@@ -229,6 +231,7 @@ def mount_app(pod: Pod, app: str, stage1_fd: int) -> None:
         _mount(layer, f"/proc/self/fd/{fd}")
     finally:
         os.close(fd)
+    return layer
 
 
 def app_directory(stage1_fd: int, app: str, owner: tuple[int, int] | None) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from rkt.pod.pod import Pod
+    from rkt.stage0 import overlay
     from rkt.stage0.records import RunRequest
 
 _IGNORED_BY_PYTHON = (13, 25)  # SIGPIPE, SIGXFSZ; the module ``signal`` costs 4 ms
@@ -60,13 +61,17 @@ def _set_up(
     if pod.uses_overlay:
         from rkt.stage0 import overlay
 
-        overlay.mount_stage1(pod)
+        layer = overlay.mount_stage1(pod)
+        if request.debug and layer is not None:
+            notify(f"mounted {layer}")
     root = os.open(os.path.join(pod.path, layout.STAGE1_ROOT), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         owner = users.owner(users.of(pod))
         _make_status_directory(root, owner)
         for app in apps:
-            _set_up_app(pod, app, root, owner)
+            layer = _set_up_app(pod, app, root, owner)
+            if request.debug and layer is not None:
+                notify(f"mounted {layer}")
         dns.write(request.dns, root, owner)
     finally:
         os.close(root)
@@ -78,6 +83,11 @@ def _set_up(
     flags = run_arguments(
         stage1, request, private_users=pod.read_text(layout.PRIVATE_USERS), token=token, notify=notify
     )
+    program = stage1.program("run")
+    if request.debug:
+        from rkt.linux.process import quote
+
+        notify(f"executing {quote([program, *flags])}")
     given = {
         **environment,
         "RKT_LOCK_FD": str(pod.fd),
@@ -86,7 +96,7 @@ def _set_up(
     }
     if request.fresh:
         given["RKT_DISCARD_ON_FAILURE"] = "1"
-    return Start([stage1.program("run"), *flags], environment=given, directory=pod.path, lock_fd=pod.fd)
+    return Start([program, *flags], environment=given, directory=pod.path, lock_fd=pod.fd)
 
 
 def _make_status_directory(root: int, owner: tuple[int, int] | None) -> None:
@@ -101,11 +111,13 @@ def _make_status_directory(root: int, owner: tuple[int, int] | None) -> None:
         os.close(fd)
 
 
-def _set_up_app(pod: Pod, app: str, stage1_root: int, owner: tuple[int, int] | None) -> None:
+def _set_up_app(pod: Pod, app: str, stage1_root: int, owner: tuple[int, int] | None) -> overlay.Layer | None:
+    """Mount an app's root and complete it; the overlay that was mounted, None for a copy."""
+    layer = None
     if pod.uses_overlay:
         from rkt.stage0 import overlay
 
-        overlay.mount_app(pod, app, stage1_root)
+        layer = overlay.mount_app(pod, app, stage1_root)
         path = f"{layout.STAGE2}/{app}/manifest"
         dns.write_file(stage1_root, path, pod.read(layout.app_manifest(app)), owner)
     directory = f"{layout.STAGE2}/{app}/rootfs"
@@ -114,6 +126,7 @@ def _set_up_app(pod: Pod, app: str, stage1_root: int, owner: tuple[int, int] | N
         _link_mtab(root, owner)
     finally:
         os.close(root)
+    return layer
 
 
 def _link_mtab(app_root: int, owner: tuple[int, int] | None) -> None:
