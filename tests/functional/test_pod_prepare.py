@@ -337,6 +337,32 @@ def test_pods_that_cannot_be_read_are_reported_after_the_others(
     assert rkt.ok("rm", bad).out == f'"{bad}"\n'
 
 
+def test_foreign_things_among_the_pods_do_no_harm(rkt: Rkt, images: dict[str, str], stage1: str) -> None:
+    uuid = prepare(rkt, stage1, images["app"])
+    run = os.path.join(rkt.dir, "pods", "run")
+    os.mkdir(os.path.join(run, "lost+found"))
+    os.symlink("/etc", os.path.join(run, "00000000-0000-4000-8000-000000000000"))
+    with open(os.path.join(run, "11111111-0000-4000-8000-000000000000"), "w"):
+        pass
+    result = rkt("list", "--no-legend")
+    assert result.code == 0
+    assert [line[:8] for line in result.lines] == [uuid[:8]]
+    assert "2 error(s) encountered when listing pods" in result.err
+    rkt("gc", "--grace-period=0s", "--expire-prepared=0s")
+    assert sorted(os.listdir(run)) == [
+        "00000000-0000-4000-8000-000000000000",
+        "11111111-0000-4000-8000-000000000000",
+        "lost+found",
+    ]
+    assert os.path.exists("/etc/passwd")
+    for name in os.listdir(run)[:]:
+        path = os.path.join(run, name)
+        if os.path.isdir(path) and not os.path.islink(path):
+            os.rmdir(path)
+        else:
+            os.unlink(path)
+
+
 @pytest.mark.promise("P2")
 def test_a_thousand_pods(rkt: Rkt, images: dict[str, str], stage1: str) -> None:
     uuid = prepare(rkt, stage1, images["app"])

@@ -37,7 +37,7 @@ def _print_json(call: Call, found: dict[str, str], failures: list[RktError | OSE
 
     values: list[dict[str, Any]] = []
     for uuid, directory in found.items():
-        pod = _open(call, uuid, directory)
+        pod = _open(call, uuid, directory, failures)
         if pod is not None:
             with pod:
                 try:
@@ -55,7 +55,7 @@ def _print_table(call: Call, found: dict[str, str], failures: list[RktError | OS
         headers.insert(3, "IMAGE ID")
     table = Table(() if call.flags["no-legend"] else headers)
     for uuid, directory in found.items():
-        pod = _open(call, uuid, directory)
+        pod = _open(call, uuid, directory, failures)
         if pod is not None:
             with pod:
                 try:
@@ -65,11 +65,14 @@ def _print_table(call: Call, found: dict[str, str], failures: list[RktError | OS
     call.print(table.render())
 
 
-def _open(call: Call, uuid: str, directory: str) -> Pod | None:
-    """A pod that was just seen; None when it is gone, or about to be."""
+def _open(call: Call, uuid: str, directory: str, failures: list[RktError | OSError]) -> Pod | None:
+    """A pod that was just seen; None when it is gone, or about to be, or cannot be opened."""
     try:
         pod = Pod.open(call.globals.dir, uuid, start=directory)
     except RktError:
+        return None
+    except OSError as error:
+        failures.append(error)
         return None
     if pod.directory in layout.LISTED_DIRECTORIES:
         return pod

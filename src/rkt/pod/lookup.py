@@ -34,12 +34,13 @@ def names(data_dir: str, directories: tuple[str, ...] = layout.LISTED_DIRECTORIE
 def walk(data_dir: str, directories: tuple[str, ...] = layout.LISTED_DIRECTORIES) -> Iterator[Pod]:
     """All pods in ``directories``, by UUID, each closed when the next one is asked for.
 
-    A pod that vanishes while we walk is left out, one that has moved to another state is not.
+    A pod that vanishes while we walk is left out, one that has moved to another state is not; what has the
+    name of a pod and is no directory is no pod.
     """
     for uuid, directory in names(data_dir, directories).items():
         try:
             pod = Pod.open(data_dir, uuid, start=directory)
-        except RktError:
+        except (RktError, OSError):
             continue
         with pod:
             yield pod
