@@ -28,5 +28,7 @@ def run(call: Call) -> int:
             waiting=lambda: call.error("waiting for pods that are being prepared"),
         )
         status = remove_images(call, store, collector.unused_images(store, call.flags["grace-period"]))
+        for digest in collector.collect_layers(store, call.flags["grace-period"]):
+            call.error(f'removed layer "{digest}"')
         collector.collect_leftovers(store)
     return 254 if failures else status

@@ -147,9 +147,7 @@ class Fetcher:
             return self._fetch_name(reference.name, reference.text, signature)
         if reference.kind == references.HTTP:
             return self._fetch_url(reference.location, signature)
-        raise RktError(
-            f'unable to fetch image "{reference.text}": docker registries are not available in this version'
-        )
+        return self._fetch_container(reference)
 
     def _fetch_file(self, path: str, signature: str) -> str:
         from rkt.image import source as sources
@@ -163,6 +161,21 @@ class Fetcher:
             raise Context("error opening ACI file") from error
         with open(fd, "rb", buffering=0) as file, admission.verify(file, path, detached) as verified:
             return admission.admit(verified, path)
+
+    def _fetch_container(self, reference: Reference) -> str:
+        from rkt.image.oci.containers import Containers
+
+        containers = Containers(
+            self._store,
+            self._keystore,
+            insecure=self._insecure,
+            policy=self._policy,
+            host=host_labels(),
+            config=self._network.config,
+            notify=self._notify,
+            diagnose=self._diagnose,
+        )
+        return containers.fetch(reference)
 
     def _fetch_url(self, url: str, signature: str) -> str:
         from rkt.image.remote import Target, signature_url

@@ -7,8 +7,10 @@ In this order:
    ending in ``.aci``, a path; else a name;
 3. ``file://``, ``http://``, ``https://`` with a path ending in ``.aci``: an image file;
 4. ``docker:REF`` or ``docker://REF``;
-5. ``cimd:TYPE:v=0:DATA`` with the types ``appc``, ``aci-archive`` and ``docker``;
-6. any other scheme: a name with a version (``my-app:v1``).
+5. ``oci:PATH[:NAME]``: an OCI layout (directory or archive), ``docker-archive:FILE[:NAME]``: what
+   ``docker save`` writes; both also with ``@DIGEST`` instead of the name;
+6. ``cimd:TYPE:v=0:DATA`` with the types ``appc``, ``aci-archive`` and ``docker``;
+7. any other scheme: a name with a version (``my-app:v1``).
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ NAME = "name"
 FILE = "file"
 HTTP = "http"
 DOCKER = "docker"
+OCI = "oci"
+DOCKER_ARCHIVE = "docker-archive"
 
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _SCHEME_LETTERS = _LETTERS | frozenset("0123456789+-.")
@@ -37,8 +41,9 @@ _SCHEME_LETTERS = _LETTERS | frozenset("0123456789+-.")
 class Reference:
     """A parsed image word.
 
-    ``kind`` is one of ID, NAME, FILE, HTTP, DOCKER; ``text`` the word as typed; ``location`` the ID, the
-    absolute path, the URL or the registry's name; ``name`` what a NAME parses to.
+    ``kind`` is one of ID, NAME, FILE, HTTP, DOCKER, OCI, DOCKER_ARCHIVE; ``text`` the word as typed;
+    ``location`` the ID, the absolute path, the URL, the registry's name or what follows the scheme; ``name``
+    what a NAME parses to.
     """
 
     __slots__ = ("kind", "location", "name", "text")
@@ -71,6 +76,8 @@ def parse(text: str, *, ids: bool = True) -> Reference:
         return Reference(HTTP, text, location=text)
     if scheme == "docker":
         return Reference(DOCKER, text, location=text.partition(":")[2].removeprefix("//"))
+    if scheme in (OCI, DOCKER_ARCHIVE) and text.partition(":")[2].strip(":"):
+        return Reference(scheme, text, location=text.partition(":")[2])
     if scheme == "cimd":
         return _cimd(text)
     return _name(text, text)

@@ -62,19 +62,47 @@ class Writer:
     def add(self, entry: Entry, content: bytes | Readable = b"") -> None:
         """Write an entry; ``content`` has exactly ``entry.size`` bytes for a file, else nothing.
 
-        A stream that is shorter is an ArchiveError: the file changed while it was read.
+        A stream that is shorter is an ArchiveError: the file changed while it was read.  For a file with
+        ``segments`` the content is theirs alone, and the archive has its holes too (PAX sparse format 1.0).
         """
+        if entry.type == FILE and entry.segments is not None:
+            self._add_sparse(entry, entry.segments, content)
+            return
         size = entry.size if entry.type == FILE else 0
         name = _name(entry)
-        records = _records(entry, name, size)
+        self._add_extended(name, _records(entry, name, size))
+        self._write(_entry_header(entry, name, size))
+        if size:
+            self._write_body(content, size)
+
+    def _add_sparse(self, entry: Entry, segments: list[tuple[int, int]], content: bytes | Readable) -> None:
+        numbers = [len(segments), *(number for segment in segments for number in segment)]
+        if not segments or sum(segments[-1]) < entry.size:
+            # A hole at the end is told by a segment without content, as GNU tar does.
+            numbers[0] += 1
+            numbers += [entry.size, 0]
+        table = "".join(f"{number}\n" for number in numbers).encode()
+        table += bytes(-len(table) % BLOCK)
+        stored = sum(length for _, length in segments)
+        name = _name(entry)
+        size = len(table) + stored
+        records = [
+            ("GNU.sparse.major", b"1"),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.name", name),
+            ("GNU.sparse.realsize", str(entry.size).encode()),
+        ]
+        self._add_extended(name, [*records, *_records(entry, name, size)])
+        self._write(_entry_header(entry, name, size))
+        self._write(table)
+        self._write_body(content, stored)
+
+    def _add_extended(self, name: bytes, records: list[tuple[str, bytes]]) -> None:
         if records:
             body = pax.build(records)
             short = b"PaxHeaders/" + os.path.basename(name.rstrip(b"/"))[:80]
             self._write(_header(short, b"x", size=len(body), mode=0o644, mtime=0))
             self._write_body(body, len(body))
-        self._write(_entry_header(entry, name, size))
-        if size:
-            self._write_body(content, size)
 
     def finish(self) -> None:
         """Write the end marker; the target stays open."""

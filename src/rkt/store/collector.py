@@ -94,6 +94,13 @@ def unused_images(store: Store, grace: int) -> list[str]:
     return [key for key in old if key not in in_use]
 
 
+def collect_layers(store: Store, grace: int) -> list[str]:
+    """Remove layers of container images that were not used for ``grace`` nanoseconds; their digests."""
+    from rkt.store.layers import Layers
+
+    return Layers(store.places).collect(grace)
+
+
 def collect_leftovers(store: Store) -> None:
     """Remove temporary files of processes that were killed, and blobs that never got into the index."""
     temporary.collect(store.places.temporary, IMPORT_PREFIX)

@@ -10,6 +10,7 @@
         blob/sha512/XX/KEY      0660   an image, uncompressed
         imageManifest/sha512/XX/KEY  0660
         imagelocks/KEY          0660   flock exclusive: the image is being imported or removed
+        layers/ALGORITHM/XX/    2770   layers of container images as downloaded (rkt.store.layers)
         tmp/                    2770   imports under way, each file flocked by its writer
         tree/ID/                       a rendered image
         treestorelocks/ID              flock exclusive: rendered or removed, shared: checked or copied
@@ -41,7 +42,7 @@ FILE_MODE = 0o660
 IMPORT_PREFIX = "import"
 """How names of images under way in ``cas/tmp`` begin."""
 
-_SHARED = ("db", "tmp", "blob", "imageManifest", "imagelocks")
+_SHARED = ("db", "tmp", "blob", "imageManifest", "imagelocks", "layers")
 _ROOT_ONLY = ("tree", "treestorelocks")
 
 
@@ -63,7 +64,18 @@ def group_id() -> int | None:
 class Directories:
     """The paths of one data directory; ``make`` creates what is missing of the store's."""
 
-    __slots__ = ("blobs", "cas", "data", "db", "image_locks", "manifests", "temporary", "tree_locks", "trees")
+    __slots__ = (
+        "blobs",
+        "cas",
+        "data",
+        "db",
+        "image_locks",
+        "layers",
+        "manifests",
+        "temporary",
+        "tree_locks",
+        "trees",
+    )
 
     def __init__(self, data: str) -> None:
         self.data = data
@@ -72,6 +84,7 @@ class Directories:
         self.blobs = os.path.join(self.cas, "blob")
         self.manifests = os.path.join(self.cas, "imageManifest")
         self.image_locks = os.path.join(self.cas, "imagelocks")
+        self.layers = os.path.join(self.cas, "layers")
         self.temporary = os.path.join(self.cas, "tmp")
         self.trees = os.path.join(self.cas, "tree")
         self.tree_locks = os.path.join(self.cas, "treestorelocks")

@@ -11,7 +11,8 @@ it as ``index.sqlite3.damaged``.  Other files in the directory (an empty ``ql.db
 tools of rkt 1.30 leave) are none of the index's business.
 
 Tables: ``aciinfo`` and ``remote`` as in rkt, times in nanoseconds since 1970; ``tree`` keeps the size of
-each rendered tree, so that the size of an image with several trees is exact.
+each rendered tree, so that the size of an image with several trees is exact; ``verification`` says why an
+image was believed when it was fetched last.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     Scan = Callable[[], tuple[Sequence["ImageInfo"], Iterable[tuple[str, str, int]]]]
 
 FILE = "index.sqlite3"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_SECONDS = 30.0
 
 # Primary result codes of SQLite for a file that is no (longer a) database.
@@ -55,7 +56,11 @@ CREATE TABLE remote (
 CREATE INDEX remote_blobkey ON remote (blobkey);
 CREATE TABLE tree (id TEXT NOT NULL PRIMARY KEY, blobkey TEXT NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX tree_blobkey ON tree (blobkey);
+CREATE TABLE verification (blobkey TEXT NOT NULL PRIMARY KEY, method TEXT NOT NULL, detail TEXT NOT NULL)
+ WITHOUT ROWID;
 """
+# What brings an index of an earlier version up to the next one.
+_UPGRADES = {1: "CREATE TABLE verification" + _SCHEMA.partition("CREATE TABLE verification")[2]}
 _COLUMNS = "blobkey, name, importtime, lastused, latest, size, treestoresize"
 
 
@@ -157,6 +162,7 @@ class Index:
 
         def work(db: sqlite3.Connection) -> bool:
             db.execute("DELETE FROM remote WHERE blobkey = ?", (key,))
+            db.execute("DELETE FROM verification WHERE blobkey = ?", (key,))
             return db.execute("DELETE FROM aciinfo WHERE blobkey = ?", (key,)).rowcount > 0
 
         return self._write(work)
@@ -212,6 +218,23 @@ class Index:
         )
         self._write(lambda db: db.execute(statement, row))
 
+    def verification(self, key: str) -> tuple[str, str] | None:
+        """How an image was verified, (method, detail); None when that is not known."""
+        statement = "SELECT method, detail FROM verification WHERE blobkey = ?"
+        rows = self._read(lambda db: db.execute(statement, (key,)).fetchall())
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    def verifications(self) -> dict[str, tuple[str, str]]:
+        """The same of all images, by their keys."""
+        rows = self._read(
+            lambda db: db.execute("SELECT blobkey, method, detail FROM verification").fetchall()
+        )
+        return {key: (method, detail) for key, method, detail in rows}
+
+    def put_verification(self, key: str, method: str, detail: str) -> None:
+        statement = "INSERT OR REPLACE INTO verification (blobkey, method, detail) VALUES (?, ?, ?)"
+        self._write(lambda db: db.execute(statement, (key, method, detail)))
+
     # Transactions
 
     def _infos(self, statement: str, *values: object) -> list[ImageInfo]:
@@ -263,7 +286,11 @@ class Index:
                         f"newer than version {SCHEMA_VERSION} which this rkt understands",
                         hint="use the rkt that wrote it, or another --dir",
                     )
-                if version < SCHEMA_VERSION:
+                if version in _UPGRADES:
+                    db.execute("ROLLBACK")
+                    _upgrade(db)
+                    db.execute(begin)
+                elif version < SCHEMA_VERSION:
                     raise _Rebuild("it is empty")
                 result = work(db)
                 db.execute("COMMIT")
@@ -351,6 +378,18 @@ class _Rebuild(Exception):
 def _is_damage(error: sqlite3.Error) -> bool:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (_SQLITE_CORRUPT, _SQLITE_NOTADB) or "no such table" in str(error)
+
+
+def _upgrade(db: sqlite3.Connection) -> None:
+    """Bring the schema up to date in one transaction; whoever waited for it finds it done."""
+    db.execute("BEGIN IMMEDIATE")
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    while version in _UPGRADES:
+        for statement in _UPGRADES[version].strip().split(";\n"):
+            db.execute(statement)
+        version += 1
+        db.execute(f"PRAGMA user_version = {version}")
+    db.execute("COMMIT")
 
 
 def _insert(db: sqlite3.Connection, info: ImageInfo) -> None:

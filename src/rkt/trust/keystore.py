@@ -8,6 +8,9 @@ Below ``trustedkeys`` of the system's and of the local configuration directory::
 A file is named by the 40 hex digits of the key it holds and has to hold that key.  For a name, root keys
 of the system come first, then local ones, then the system's prefixes from the host name down, then local
 prefixes; of two files for one fingerprint the later one counts, and an empty file takes the key away.
+Public keys for container images lie beside them, named by the 64 hex digits of their SHA-256 and ``.pem``,
+and follow the same rules.
+
 A prefix covers whole components of a name: ``example.com/fo`` says nothing about ``example.com/foo``.
 """
 
@@ -24,8 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rkt.trust.openpgp import Key, Signature
+    from rkt.trust.sigstore import PublicKey
 
 DIRECTORY = "trustedkeys"
+PEM = ".pem"
 _FINGERPRINT_LENGTH = 40
 _HEX = frozenset("0123456789abcdef")
 
@@ -51,6 +56,18 @@ class Keystore:
                 key = _read(path)
                 if key is None:
                     trusted.pop(os.path.basename(path), None)
+                else:
+                    trusted[key.fingerprint] = key
+        return list(trusted.values())
+
+    def public_keys_for(self, name: str) -> list[PublicKey]:
+        """The public keys (PEM) trusted for container images called ``name``; raises as ``keys_for``."""
+        trusted: dict[str, PublicKey] = {}
+        for directory in self._search_path(name):
+            for path in _public_key_files(directory):
+                key = _read_public(path)
+                if key is None:
+                    trusted.pop(os.path.basename(path).removesuffix(PEM), None)
                 else:
                     trusted[key.fingerprint] = key
         return list(trusted.values())
@@ -87,6 +104,14 @@ class Keystore:
         files.make_directory(directory, 0o755, parents=True)
         path = os.path.join(directory, key.fingerprint)
         files.write_atomic(path, openpgp.armor(key.data, openpgp.PUBLIC_KEY), 0o644)
+        return path
+
+    def add_public(self, key: PublicKey, prefix: str) -> str:
+        """As ``add``, for a public key in PEM form."""
+        directory = self._place(prefix)
+        files.make_directory(directory, 0o755, parents=True)
+        path = os.path.join(directory, key.fingerprint + PEM)
+        files.write_atomic(path, key.pem, 0o644)
         return path
 
     def _place(self, prefix: str) -> str:
@@ -140,6 +165,34 @@ def _key_files(directory: str) -> list[str]:
         for name in sorted(names)
         if len(name) == _FINGERPRINT_LENGTH and not set(name) - _HEX
     ]
+
+
+def _public_key_files(directory: str) -> list[str]:
+    try:
+        names = os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [
+        os.path.join(directory, name)
+        for name in sorted(names)
+        if name.endswith(PEM) and len(name) == 64 + len(PEM) and not set(name.removesuffix(PEM)) - _HEX
+    ]
+
+
+def _read_public(path: str) -> PublicKey | None:
+    from rkt.trust import sigstore
+
+    with open(path, "rb") as file:
+        data = file.read(sigstore.MAX_KEY_SIZE + 1)
+    if not data:
+        return None
+    try:
+        key = sigstore.PublicKey(data)
+    except RktError as error:
+        raise RktError(f"trusted key {path} cannot be used") from error
+    if key.fingerprint + PEM != os.path.basename(path):
+        raise RktError(f"trusted key {path} cannot be used: it does not hold the key it is named by")
+    return key
 
 
 def _read(path: str) -> Key | None:

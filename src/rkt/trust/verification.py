@@ -63,9 +63,9 @@ class Verification:
             raise
 
     def _start(self, signature: Signature, key: Key) -> None:
-        keyring = _memory_file("keyring", key.data)
+        keyring = memory_file("keyring", key.data)
         self._fds.append(keyring)
-        detached = _memory_file("signature", signature.data)
+        detached = memory_file("signature", signature.data)
         self._fds.append(detached)
         # A file, not a pipe: gpgv could otherwise wait for us to read while we wait for it to read.
         status = os.memfd_create("status", os.MFD_CLOEXEC)
@@ -73,17 +73,7 @@ class Verification:
         reader, self._pipe = os.pipe2(os.O_CLOEXEC)
         self._fds.append(reader)
         _widen(self._pipe)
-        argv = [
-            _program(),
-            "--homedir",
-            "/nonexistent",
-            "--weak-digest",
-            "SHA1",
-            "--weak-digest",
-            "RIPEMD160",
-        ]
-        argv += ["--status-fd", str(status), "--keyring", f"/proc/self/fd/{keyring}"]
-        argv += [f"/proc/self/fd/{detached}", "-"]
+        argv = [*command(keyring, status), f"/proc/self/fd/{detached}", "-"]
         self._pid = process.spawn(
             argv,
             env=process.CLEAN_ENVIRONMENT,
@@ -134,6 +124,15 @@ class Verification:
             os.close(pipe)
 
 
+def command(keyring: int, status: int) -> list[str]:
+    """The beginning of a command line of gpgv; the fds hold the only key, and take the status lines.
+
+    Raises RktError when gpgv is not installed.
+    """
+    argv = [_program(), "--homedir", "/nonexistent", "--weak-digest", "SHA1", "--weak-digest", "RIPEMD160"]
+    return [*argv, "--status-fd", str(status), "--keyring", f"/proc/self/fd/{keyring}"]
+
+
 def check_status(status: str, key: Key) -> None:
     """Judge gpgv's status lines; raises RktError unless they vouch for exactly one signature by ``key``."""
     good: list[list[str]] = []
@@ -174,7 +173,8 @@ def _weak(algorithm: str) -> RktError:
     return RktError(f"openpgp: signature made with {algorithm}, which is not accepted")
 
 
-def _memory_file(name: str, data: bytes) -> int:
+def memory_file(name: str, data: bytes) -> int:
+    """An fd of a file in memory with ``data``, positioned at its beginning."""
     from rkt.linux import files
 
     fd = os.memfd_create(name, os.MFD_CLOEXEC)
