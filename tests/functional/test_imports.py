@@ -84,15 +84,13 @@ LIST = START | {
     *("rkt.appc", "rkt.appc.errors", "rkt.appc.gojson"),
 }
 RUN = frozenset(
-    # The index of the store, and what the module sqlite3 imports by itself.
-    "sqlite3 sqlite3.dbapi2 _sqlite3 datetime _datetime functools _functools collections _collections "
-    "collections.abc types operator _operator keyword reprlib itertools math "
-    # System calls.
-    "ctypes ctypes._endian _ctypes struct _struct fcntl errno select "
-    # Hashing and unpacking, addresses, JSON.
-    "hashlib _hashlib _blake2 binascii zlib threading _weakrefset queue _queue heapq _heapq _socket _json "
-    # The group that owns the store; signals without the module signal.
-    "grp _signal".split()
+    # The index of the store; the digest a tree is named by.
+    "_sqlite3 _sha512 binascii "
+    # System calls, and what ctypes brings along.
+    "ctypes ctypes._endian _ctypes struct _struct functools _functools collections _collections types "
+    "operator _operator keyword reprlib itertools fcntl errno select "
+    # JSON, addresses, the group that owns the store, signals without the module signal.
+    "_json _socket grp _signal".split()
 )
 
 
