@@ -216,7 +216,7 @@ class Download:
         size = self._partial.size
         text = response.header("Content-Range")
         start, end, total = content_range(text)
-        wrong = start != size - 1 or (total is not None and end >= total)
+        wrong = start != size - 1 or end < start or (total is not None and end >= total)
         known = validator(response)
         if not wrong and known and known != self._partial.validator:
             wrong = True

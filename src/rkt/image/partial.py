@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 
 from rkt.linux import files
 from rkt.linux.lock import Lock
@@ -155,3 +156,28 @@ def _unlink(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass
+
+
+def collect(directory: str, grace: int) -> list[str]:
+    """Remove downloads that nobody has gone on with for ``grace`` nanoseconds; returns their paths."""
+    removed: list[str] = []
+    try:
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return removed
+    oldest = time.time_ns() - grace
+    for name in names:
+        if not name.startswith(PREFIX + "-") or name.endswith(SIDECAR):
+            continue
+        path = os.path.join(directory, name)
+        try:
+            lock = Lock(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), path)
+        except OSError:
+            continue
+        with lock:
+            stale = os.fstat(lock.fd).st_mtime_ns <= oldest
+            if stale and lock.try_exclusive() and lock.is_current():
+                _unlink(path + SIDECAR)
+                _unlink(path)
+                removed.append(path)
+    return removed

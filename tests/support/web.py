@@ -1,0 +1,282 @@
+"""A small web server for tests: https with its own authority, http, and a proxy that leads every name to it.
+
+Programs under test get ``site.environment``: the authority as ``SSL_CERT_FILE`` and the proxy, so that
+``https://example.com/`` ends here with a certificate for that name.  ``https://127.0.0.1:PORT`` is reached
+without the proxy.  What is served and how badly is set per path in ``site.pages``; what was asked for is in
+``site.requests``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.server
+import os
+import select
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from typing import Any
+
+HOSTS = ("localhost", "example.com", "*.example.com", "other.test", "keys.test", "cdn.test")
+
+
+class Page:
+    """What one path answers.
+
+    ``cuts``: for each of the next answers, after how many bytes of the body the connection ends; ``rate``:
+    bytes a second; ``hold``: an event that the body waits for; ``statuses``: given out first, one a request;
+    ``wrong_range``: what 206 answers claim; ``needs``: the value of Authorization that is wanted.
+    """
+
+    def __init__(self, body: bytes = b"", status: int = 200, **options: Any) -> None:
+        self.body = body
+        self.status = status
+        self.headers: dict[str, str] = options.pop("headers", {})
+        self.etag: str = options.pop("etag", "")
+        self.last_modified: str = options.pop("last_modified", "")
+        self.ranges: bool = options.pop("ranges", True)
+        self.cuts: list[int] = options.pop("cuts", [])
+        self.rate: int = options.pop("rate", 0)
+        self.hold: threading.Event | None = options.pop("hold", None)
+        self.statuses: list[int] = options.pop("statuses", [])
+        self.wrong_range: str = options.pop("wrong_range", "")
+        self.needs: str = options.pop("needs", "")
+        self.length: int | None = options.pop("length", None)
+        assert not options, options
+
+
+def redirect(target: str, status: int = 302) -> Page:
+    return Page(status=status, headers={"Location": target})
+
+
+def tagged(body: bytes, **options: Any) -> Page:
+    """A page with the ETag of its content."""
+    return Page(body, etag=f'"{hashlib.sha256(body).hexdigest()[:16]}"', **options)
+
+
+class Asked:
+    """One request as it came; ``host`` as in its Host header."""
+
+    def __init__(self, method: str, scheme: str, host: str, path: str, headers: dict[str, str]) -> None:
+        self.method, self.scheme, self.host, self.path, self.headers = method, scheme, host, path, headers
+        self.sent = 0
+
+    def header(self, name: str) -> str:
+        return self.headers.get(name.lower(), "")
+
+    def __repr__(self) -> str:
+        return f"{self.method} {self.scheme}://{self.host}{self.path} ({self.sent} bytes)"
+
+
+class Site:
+    """The servers; a context manager.  ``pages`` is keyed by ``/path?query`` or ``host/path?query``."""
+
+    def __init__(self, directory: str) -> None:
+        self.pages: dict[str, Page] = {}
+        self.requests: list[Asked] = []
+        self.connects: list[str] = []
+        self.lock = threading.Lock()
+        self.authority, certificate, key = make_certificates(directory)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self._tls = _Server(self, "https")
+        self._tls.socket = context.wrap_socket(
+            self._tls.socket, server_side=True, do_handshake_on_connect=False
+        )
+        self._plain = _Server(self, "http")
+        self.https_port = self._tls.server_port
+        self.http_port = self._plain.server_port
+        for server in (self._tls, self._plain):
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.https_port}"
+
+    @property
+    def plain_url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        proxy = f"http://127.0.0.1:{self.http_port}"
+        return {"SSL_CERT_FILE": self.authority, "HTTPS_PROXY": proxy, "HTTP_PROXY": proxy}
+
+    def asked(self, path: str) -> list[Asked]:
+        """The requests for a path, with whatever query."""
+        with self.lock:
+            return [one for one in self.requests if one.path.partition("?")[0] == path]
+
+    def find(self, host: str, path: str) -> Page | None:
+        name = host.partition(":")[0]
+        for key in (f"{host}{path}", f"{name}{path}", path):
+            if key in self.pages:
+                return self.pages[key]
+        return None
+
+    def wait_for(self, path: str, count: int = 1, seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while len(self.asked(path)) < count:
+            assert time.monotonic() < deadline, self.requests
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        for server in (self._tls, self._plain):
+            server.shutdown()
+            server.server_close()
+
+    def __enter__(self) -> Site:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, site: Site, scheme: str) -> None:
+        self.site, self.scheme = site, scheme
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that go away are part of the tests."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def setup(self) -> None:
+        if isinstance(self.request, ssl.SSLSocket):
+            self.request.settimeout(20)
+            self.request.do_handshake()
+            self.request.settimeout(None)
+        super().setup()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        path = self.path
+        if path.startswith("http://"):
+            path = "/" + path.split("/", 3)[3]
+        site = self.server.site
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        asked = Asked(self.command, self.server.scheme, headers.get("host", ""), path, headers)
+        with site.lock:
+            site.requests.append(asked)
+        page = site.find(asked.host, path) or Page(b"nothing here", 404)
+        if page.statuses:
+            page = Page(b"", page.statuses.pop(0))
+        elif page.needs and asked.header("Authorization") != page.needs:
+            page = Page(b"who are you?", 401)
+        self._answer(asked, page)
+
+    do_HEAD = do_GET
+
+    def _answer(self, asked: Asked, page: Page) -> None:
+        body, status, headers = page.body, page.status, dict(page.headers)
+        if page.etag:
+            headers["ETag"] = page.etag
+        if page.last_modified:
+            headers["Last-Modified"] = page.last_modified
+        if page.etag and asked.header("If-None-Match") == page.etag:
+            body, status = b"", 304
+        wanted = asked.header("Range")
+        current = asked.header("If-Range") in ("", page.etag, page.last_modified)
+        if status == 200 and wanted and page.ranges and current:
+            start = int(wanted.removeprefix("bytes=").partition("-")[0])
+            if start >= len(body):
+                headers["Content-Range"], status, body = f"bytes */{len(body)}", 416, b""
+            else:
+                span = f"bytes {start}-{len(body) - 1}/{len(body)}"
+                headers["Content-Range"], status, body = page.wrong_range or span, 206, body[start:]
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body) if page.length is None else page.length))
+        self.end_headers()
+        self.wfile.flush()
+        if self.command != "HEAD":
+            self._send(asked, page, body)
+
+    def _send(self, asked: Asked, page: Page, body: bytes) -> None:
+        end = page.cuts.pop(0) if page.cuts else len(body)
+        if page.hold is not None:
+            half = min(end, len(body)) // 2
+            self._write(asked, body[:half])
+            page.hold.wait(30)
+            self._write(asked, body[half:end])
+        elif page.rate:
+            step = max(page.rate // 20, 1)
+            for at in range(0, min(end, len(body)), step):
+                self._write(asked, body[at : min(at + step, end)])
+                time.sleep(0.05)
+        else:
+            self._write(asked, body[:end])
+        if end < len(body):
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _write(self, asked: Asked, data: bytes) -> None:
+        self.wfile.write(data)
+        self.wfile.flush()
+        asked.sent += len(data)
+
+    def do_CONNECT(self) -> None:
+        """Every name leads to our own servers: port 80 to http, all others to https."""
+        site = self.server.site
+        with site.lock:
+            site.connects.append(self.path)
+        port = site.http_port if self.path.endswith(":80") else site.https_port
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.flush()
+        with socket.create_connection(("127.0.0.1", port)) as upstream:
+            _relay(self.connection, upstream)
+        self.close_connection = True
+
+
+def _relay(one: socket.socket, other: socket.socket) -> None:
+    peers = {one: other, other: one}
+    while True:
+        ready, _, _ = select.select(list(peers), [], [], 30)
+        if not ready:
+            return
+        for source in ready:
+            try:
+                data = source.recv(1 << 18)
+                if not data:
+                    return
+                peers[source].sendall(data)
+            except OSError:
+                return
+
+
+def make_certificates(directory: str, names: tuple[str, ...] = HOSTS) -> tuple[str, str, str]:
+    """An authority and a certificate for ``names`` and 127.0.0.1: paths of authority, certificate, key."""
+    os.makedirs(directory, exist_ok=True)
+    authority, authority_key, request, certificate, key, extensions = (
+        os.path.join(directory, name)
+        for name in ("ca.pem", "ca.key", "server.csr", "server.pem", "server.key", "extensions")
+    )
+    new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    _run([*new, "-x509", "-days", "2", "-subj", "/CN=tests", "-keyout", authority_key, "-out", authority])
+    _run([*new, "-subj", "/CN=server", "-keyout", key, "-out", request])
+    alternatives = ",".join(["IP:127.0.0.1", *(f"DNS:{name}" for name in names)])
+    with open(extensions, "w") as file:
+        file.write(f"subjectAltName={alternatives}\n")
+    sign = ["openssl", "x509", "-req", "-in", request, "-CA", authority, "-CAkey", authority_key]
+    _run([*sign, "-CAcreateserial", "-days", "2", "-extfile", extensions, "-out", certificate])
+    return authority, certificate, key
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0, (command, done.stderr.decode())
