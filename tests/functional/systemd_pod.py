@@ -95,5 +95,13 @@ class Running:
         with open(os.path.join(self.directory, "ppid")) as file:
             return int(file.read())
 
+    def wait_for(self, path: str, app: str = "box", seconds: float = 15) -> None:
+        """Until the app has made a file: ready says that it was started, not how far it is."""
+        full = f"{self.directory}/stage1/rootfs/opt/stage2/{app}/rootfs{path}"
+        deadline = time.monotonic() + seconds
+        while not os.path.exists(full):
+            assert time.monotonic() < deadline, f"{path} did not appear"
+            time.sleep(0.02)
+
     def enter(self, *command: str, **options: object) -> driver.Result:
         return self.rkt("enter", self.uuid, *command, **options)

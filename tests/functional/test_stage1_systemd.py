@@ -110,8 +110,9 @@ def test_output_of_short_apps_is_complete(rkt: driver.Rkt, box: str) -> None:
 
 @pytest.mark.promise("P1")
 def test_sigterm_stops_the_pod_in_order(rkt: driver.Rkt, box: str) -> None:
-    script = "trap 'echo bye; exit 3' TERM; echo hello; while :; do sleep 0.1; done"
+    script = "trap 'echo bye; exit 3' TERM; echo hello; touch /trapped; while :; do sleep 0.1; done"
     with Running(rkt, box, "--exec=/bin/sh", "--", "-c", script) as pod:
+        pod.wait_for("/trapped")
         supervisor = pod.supervisor
         with open(f"/proc/{supervisor}/task/{supervisor}/children") as file:
             children = file.read().split()
@@ -127,8 +128,9 @@ def test_ctrl_c_stops_the_pod_and_twice_kills_it(rkt: driver.Rkt, box: str) -> N
     with Running(rkt, box, "--exec=/bin/sleep", "--", "1000") as pod:
         pod.process.send_signal(signal.SIGINT)
         assert pod.process.wait(20) == 0
-    stubborn = "trap '' TERM; while :; do sleep 0.1; done"
+    stubborn = "trap '' TERM; touch /trapped; while :; do sleep 0.1; done"
     with Running(rkt, box, "--exec=/bin/sh", "--", "-c", stubborn) as pod:
+        pod.wait_for("/trapped")
         pod.process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         assert pod.process.poll() is None
@@ -156,8 +158,9 @@ def test_stop_entry_point(rkt: driver.Rkt, box: str) -> None:
     with Running(rkt, box, "--exec=/bin/sleep", "--", "1000") as pod:
         rkt.ok("stop", pod.uuid)
         assert pod.process.wait(20) == 0
-    stubborn = "trap '' TERM; while :; do sleep 0.1; done"
+    stubborn = "trap '' TERM; touch /trapped; while :; do sleep 0.1; done"
     with Running(rkt, box, "--exec=/bin/sh", "--", "-c", stubborn) as pod:
+        pod.wait_for("/trapped")
         rkt.ok("stop", "--force", pod.uuid)
         pod.process.wait(10)
         rkt.wait_for(pod.uuid, "exited")
@@ -194,7 +197,7 @@ def test_identity(rkt: driver.Rkt, box: str) -> None:
 def test_environment_reaches_the_app_unchanged(rkt: driver.Rkt, tmp_path: object) -> None:
     values = {
         "PLAIN": "a/b:c",
-        "BLANKS": "  two  words  ",
+        "BLANKS": "  two  words",  # journald takes blanks off the end of a line
         "QUOTES": "\"double\" 'single' `back`",
         "SPECIAL": "%n %% $HOME ${HOME} $$ \\n \\ ; # =",
         "LINES": "one\ntwo\n",

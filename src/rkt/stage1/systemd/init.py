@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
+from rkt.appc import isolators
 from rkt.errors import RktError, one_line, tree
 from rkt.linux import namespaces, seccomp
 from rkt.network import forwarding, lifecycle, selection
@@ -91,6 +92,8 @@ def run(pod: Pod, flags: RunFlags, lock_fd: int) -> None:
     if flags.private_users:
         raise RktError("this stage1 does not support private users")
     plan = plans.make(pod, flags)
+    if flags.interactive and not os.isatty(0):
+        plan.notes.append("warning: standard input is no terminal, the app gets one without input")
     networks = selection.parse_networks(flags.net) if flags.net else [(selection.DEFAULT, "")]
     runtime.save(pod.directory, flags, networks)
     _link_flavor(pod)
@@ -141,7 +144,10 @@ def _set_up_network(pod: Pod, flags: RunFlags, networks: list[tuple[str, str]]) 
         pod.directory,
         networks,
         local_config=flags.local_config,
+        system_config=os.environ.pop("RKT_SYSTEM_CONFIG", "") or "/usr/lib/rkt",
+        user_config=os.environ.pop("RKT_USER_CONFIG", ""),
         ports=ports,
+        bandwidth=_bandwidth(pod),
         notify=_network_note,
         debug=flags.debug,
     )
@@ -149,6 +155,25 @@ def _set_up_network(pod: Pod, flags: RunFlags, networks: list[tuple[str, str]]) 
         return lifecycle.setup(request)
     except (RktError, OSError) as error:
         raise RktError("failed to setup network") from error
+
+
+def _bandwidth(pod: Pod) -> int | None:
+    """The limit of isolator resource/network-bandwidth in bytes per second, None for none.
+
+    Apps share the pod's interfaces, so their limits add up to one of the pod, which its own undercuts.
+    """
+    limits = [_limit(app.app.isolators) for app in pod.apps]
+    given = [limit for limit in limits if limit is not None]
+    own = _limit(pod.manifest.isolators)
+    candidates = [*([sum(given)] if given else []), *([own] if own is not None else [])]
+    return min(candidates, default=None)
+
+
+def _limit(found: list[isolators.Isolator]) -> int | None:
+    isolator = isolators.get(found, isolators.NETWORK_BANDWIDTH)
+    if isolator is None or isolator.value.limit is None:
+        return None
+    return int(isolator.value.limit.value())
 
 
 def _prepare(plan: Plan, network: NetworkSetup) -> None:

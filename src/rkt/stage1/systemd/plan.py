@@ -210,7 +210,8 @@ def _resources(app: App, notes: list[str]) -> list[tuple[str, str]]:
         # systemd takes whole per cents of one processor, and no 0.
         options.append(("CPUQuota", f"{max(wanted.cpu_milli // 10, 1)}%"))
     if wanted.cpu_shares is not None:
-        options.append(("CPUShares", str(wanted.cpu_shares)))
+        # the conversion of systemd and of the kernel's documentation: 1024 shares are a weight of 100
+        options.append(("CPUWeight", str(min(max(wanted.cpu_shares * 100 // 1024, 1), 10_000))))
     if wanted.oom_score_adj is not None:
         options.append(("OOMScoreAdjust", str(wanted.oom_score_adj)))
     for name, controller, value in (("memory", "memory", wanted.memory), ("cpu", "cpu", wanted.cpu_milli)):

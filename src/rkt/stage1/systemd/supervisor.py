@@ -210,6 +210,7 @@ def arguments(plan: Plan, host: Host) -> list[str]:
     if not flags.debug:
         argv.append("--quiet")
     argv += _capabilities(plan.capabilities())
+    # At the end of a pipe nspawn would end the pod: without a terminal, stdin is not forwarded.
     interactive = flags.interactive and os.isatty(0)
     argv.append(f"--console={'interactive' if interactive else 'read-only'}")
     if flags.debug:
