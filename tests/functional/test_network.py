@@ -343,8 +343,10 @@ def test_after_a_reboot(host: Host, clean: None) -> None:
 @pytest.mark.promise("P7")
 def test_namespace_taken_away_without_a_reboot(host: Host, clean: None) -> None:
     """Rules of a plugin that finds them only through the namespace go too; those of others stay."""
-    done, _ = host.setup("default")
-    host.setup("default", uuid=OTHER)
+    host.plugin("wrapped", "exec /usr/lib/cni/ptp")
+    host.network("10-w.conf", {"name": "w", "type": "wrapped", "ipMasq": True, "ipam": default_ipam()})
+    done, _ = host.setup("w")
+    host.setup("w", uuid=OTHER)
     host.ok("umount", done["netns"])
     host.ok("rm", done["netns"])
     assert host.teardown() == []
@@ -357,6 +359,11 @@ def test_a_pod_of_rkt_1_30_is_torn_down(host: Host, clean: None) -> None:
     """No record of ours: net-info.json and the rules say what there is to undo."""
     host.setup("default", ports=[("tcp", "", 8080, 80)])
     os.unlink(f"{host.pod()}/net/record.json")
+    comment = ["-m", "comment", "--comment", f'name: "default" id: "{UUID}"']
+    nat = ["iptables", "-t", "nat"]
+    host.ok(*nat, "-N", "CNI-0123456789abcdef01234567")
+    host.ok(*nat, "-A", "CNI-0123456789abcdef01234567", *comment, "-j", "MASQUERADE")
+    host.ok(*nat, "-A", "POSTROUTING", *comment, "-j", "CNI-0123456789abcdef01234567")
     assert host.teardown() == []
 
 

@@ -4,16 +4,20 @@
 selection      what ``--net`` may say (light: the command line imports it)
 configuration  the networks that are configured: ``*.conf`` and ``*.conflist`` files and the built-in two
 plugins        finding and running CNI plugins
+attachment     one network of a pod: what each of its plugins is asked
 result         what a plugin answers, in the form of CNI 0.1/0.2 and of 0.3 to 1.0
 namespace      the network namespace and the file that keeps it
 interfaces     loopback, host addresses (ioctl and rtnetlink, no processes)
-forwarding     host ports: from the manifest to nat rules, conflicts
+forwarding     host ports, from the manifest
+conflicts      who else has these ports
+firewall       rules for ports and masquerading, by iptables or nftables
 record         what a pod's directory remembers of all this
-lifecycle      ``setup`` and ``teardown`` of a pod: the two entry points
+lifecycle      ``setup`` (and ``check``) of a pod's network
+teardown       ``teardown``, with ``leases`` for what a plugin left that is not there any more
 ============== =========================================================================================
 
 The code runs inside stage1's entry points, so it imports ``rkt.appc``, ``rkt.linux`` and ``rkt.errors``
-only.  IPv4 addresses are used where one is needed (port forwards, ``net-info.json``); results keep all.
+only.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Configured networks: which exist, in which order a pod gets them, and what each hands to its plugins.
 
-Files are looked for in ``<local configuration>/net.d``, then in the stage1 image's ``etc/rkt/net.d``;
-the built-in two come last.  ``*.conf`` holds one CNI network configuration, ``*.conflist`` a list of
-plugins.  Networks are told apart by the *name* inside: an earlier place hides a later one.  Pods get
-their networks in the order of file names, whatever directory they are in.
+Files are looked for in ``net.d`` of the user's, the local and the system configuration directory, then in
+the stage1 image's ``etc/rkt/net.d``; the built-in two come last.  ``*.conf`` holds one CNI network
+configuration, ``*.conflist`` a list of plugins.  Networks are told apart by the *name* inside: an earlier
+place hides a later one, two of one name in one place are an error.  Pods get their networks in the order
+of file names, whatever directory they are in.
 """
 
 from __future__ import annotations
@@ -63,10 +64,11 @@ class NetworkConfig:
     """One configured network.
 
     ``path`` names the source for messages, ``file_name`` orders and names the pod's copy, ``text`` is
-    the file as it is, ``plugins`` the decoded configuration of each plugin, first to last.
+    the file as it is, ``plugins`` the decoded configuration of each plugin, first to last,
+    ``disable_check`` whether the plugins are never to be asked for CHECK.
     """
 
-    __slots__ = ("cni_version", "file_name", "is_list", "name", "path", "plugins", "text")
+    __slots__ = ("cni_version", "disable_check", "file_name", "is_list", "name", "path", "plugins", "text")
 
     def __init__(self, path: str, text: str) -> None:
         self.path = path
@@ -75,6 +77,7 @@ class NetworkConfig:
         value = _object(gojson.loads(text), "the configuration")
         self.name = _string(value, "name")
         self.cni_version = _string(value, "cniVersion", "")
+        self.disable_check = value.get("disableCheck") is True
         self.is_list = "plugins" in value
         if self.is_list:
             members = value["plugins"]
@@ -87,24 +90,22 @@ class NetworkConfig:
             plugin_type = _string(plugin, "type")
             if "/" in plugin_type or plugin_type in (".", ".."):
                 raise RktError(f'type: "{plugin_type}" is not the file name of a plugin')
+            if not isinstance(plugin.get("capabilities") or {}, dict):
+                raise RktError("capabilities: expected an object")
 
     @property
     def masquerades(self) -> bool:
         """Whether traffic out of the network takes the host's address (``ipMasq``)."""
         return any(plugin.get("ipMasq") is True for plugin in self.plugins)
 
-    def plugin_input(self, index: int, previous: Any = None) -> str:
-        """What plugin ``index`` reads: its configuration, in a list with name, version and the
-        previous plugin's result added (CNI specification, "Deriving execution configuration")."""
-        if not self.is_list and previous is None:
-            return self.text
-        value = dict(self.plugins[index])
-        value["name"] = self.name
-        if self.cni_version:
-            value["cniVersion"] = self.cni_version
-        if previous is not None:
-            value["prevResult"] = previous
-        return gojson.dumps(value)
+    def takes(self, capability: str) -> bool:
+        """Whether a plugin says that it takes a capability (``portMappings``, ``ips``, ``bandwidth``...)."""
+        return any((plugin.get("capabilities") or {}).get(capability) is True for plugin in self.plugins)
+
+    def is_at_least(self, *version: int) -> bool:
+        """Whether it is written for this version of the CNI specification or a later one."""
+        numbers = [int(part) if part.isdecimal() else 0 for part in self.cni_version.split(".")]
+        return numbers >= list(version)
 
 
 def read(path: str) -> NetworkConfig:
@@ -129,23 +130,44 @@ class Configuration:
         self.faults = faults
 
 
-def load(local_config: str, stage1_root: str) -> Configuration:
-    """Every network that is configured on this machine and in this stage1."""
+def load(directories: list[str], stage1_root: str) -> Configuration:
+    """Every network that is configured on this machine and in this stage1.
+
+    ``directories`` are configuration directories, the one that hides all others first.
+    """
     found: dict[str, NetworkConfig] = {}
     faults: list[RktError] = []
-    places = (os.path.join(local_config, LOCAL_DIRECTORY), os.path.join(stage1_root, STAGE1_DIRECTORY))
-    for directory in places:
+    places = [os.path.join(directory, LOCAL_DIRECTORY) for directory in directories]
+    for directory in (*places, os.path.join(stage1_root, STAGE1_DIRECTORY)):
+        here: dict[str, NetworkConfig] = {}
         for name in _file_names(directory):
             try:
                 config = read(os.path.join(directory, name))
+                if config.name in here:
+                    raise _duplicate(here[config.name], config)
             except RktError as exc:
                 faults.append(exc)
             else:
-                found.setdefault(config.name, config)
+                here[config.name] = config
+        for name, config in here.items():
+            found.setdefault(name, config)
     for name, text in BUILTIN:
         config = NetworkConfig(name, text)
         found.setdefault(config.name, config)
     return Configuration(sorted(found.values(), key=lambda config: config.file_name), faults)
+
+
+def _duplicate(first: NetworkConfig, second: NetworkConfig) -> RktError:
+    error = Duplicate(f"error loading network configuration {second.path}")
+    error.network = second.name
+    error.__cause__ = RktError(f'network "{second.name}" is configured by {first.file_name} too')
+    return error
+
+
+class Duplicate(RktError):
+    """A file that configures ``network``, which another file of the same directory configures already."""
+
+    network = ""
 
 
 def select(
@@ -166,8 +188,10 @@ def select(
     ]
     present = {config.name for config, _ in chosen}
     missing = [name for name, _ in networks if name != "all" and name not in present]
-    if configuration.faults and (everything or missing):
-        raise configuration.faults[0]
+    for fault in configuration.faults:
+        mine = fault.network in arguments if isinstance(fault, Duplicate) else bool(missing)
+        if everything or mine:
+            raise fault
     for fault in configuration.faults:
         notify(f"warning: {fault}: {fault.__cause__}")
     if missing:

@@ -17,8 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from rkt.network.configuration import NetworkConfig
-
 DEFAULT_VERSION = "0.1.0"
 TIME_LIMIT = 60.0
 _SHOWN = 300
@@ -60,10 +58,13 @@ class Invocation:
         }
 
 
-def directories(local_config: str, stage1_root: str) -> list[str]:
-    """Where plugins are looked for, first to last: rkt's places, then those of distributions."""
+def directories(configurations: list[str], stage1_root: str) -> list[str]:
+    """Where plugins are looked for, first to last: rkt's places, then those of distributions.
+
+    ``configurations`` are configuration directories (user, local, system): plugins may lie in ``net.d``.
+    """
     return [
-        os.path.abspath(os.path.join(local_config, "net.d")),
+        *(os.path.abspath(os.path.join(directory, "net.d")) for directory in configurations),
         "/usr/lib/rkt/plugins/net",
         os.path.abspath(os.path.join(stage1_root, "usr/lib/rkt/plugins/net")),
         "/usr/lib/cni",
@@ -72,24 +73,24 @@ def directories(local_config: str, stage1_root: str) -> list[str]:
     ]
 
 
-def find(name: str, places: list[str]) -> str:
-    """The path of a plugin; RktError says where it was looked for."""
+def look_up(name: str, places: list[str]) -> str:
+    """The path of a plugin, empty when it is in none of these directories."""
     for directory in places:
         path = os.path.join(directory, name)
         if os.path.isfile(path) and os.access(path, os.X_OK):
             return path
+    return ""
+
+
+def find(name: str, places: list[str]) -> str:
+    """The path of a plugin; RktError says where it was looked for."""
+    path = look_up(name, places)
+    if path:
+        return path
     raise RktError(
         f'could not find plugin "{name}" in {":".join(places)}',
         hint="install the package containernetworking-plugins, or put it into one of these directories",
     )
-
-
-def find_all(config: NetworkConfig, places: list[str]) -> list[str]:
-    """The paths of all plugins of a network, in the order of its list."""
-    try:
-        return [find(plugin["type"], places) for plugin in config.plugins]
-    except RktError as exc:
-        raise RktError(f'error adding network "{config.name}"', hint=exc.hint) from exc
 
 
 def run(command: str, path: str, text: str, *, invocation: Invocation, version: str) -> Any:

@@ -3,7 +3,7 @@
 ================== ======================================================================
 netns              path of the namespace's file
 net/NAME.conf      copy of each network's configuration, read again by teardown
-net/record.json    attachments and port forwards, written *before* each step that they name
+net/record.json    attachments, port forwards and rules, written *before* each step that they name
 net-info.json      what ``list``, ``status`` and the services show; written when all is done
 ================== ======================================================================
 
@@ -28,12 +28,16 @@ NETNS = "netns"
 NET_INFO = "net-info.json"
 DIRECTORY = "net"
 RECORD = "net/record.json"
+IPTABLES = "iptables"
 
 
 class NetInfo:
-    """One network of a pod as ``net-info.json`` has it; paths are relative to the pod's directory."""
+    """One network of a pod as ``net-info.json`` has it; paths are relative to the pod's directory.
 
-    __slots__ = ("args", "conf_path", "if_name", "ip", "mask", "net_name", "plugin_path")
+    ``ip`` and ``mask`` are IPv4, as in rkt 1.30; ``ip6`` and ``mask6`` are in the file where there is one.
+    """
+
+    __slots__ = ("args", "conf_path", "if_name", "ip", "ip6", "mask", "mask6", "net_name", "plugin_path")
 
     def __init__(
         self,
@@ -45,6 +49,8 @@ class NetInfo:
         ip: str = "",
         args: str = "",
         mask: str = "",
+        ip6: str = "",
+        mask6: str = "",
     ) -> None:
         self.net_name = net_name
         self.conf_path = conf_path
@@ -53,6 +59,8 @@ class NetInfo:
         self.ip = ip
         self.args = args
         self.mask = mask
+        self.ip6 = ip6
+        self.mask6 = mask6
 
     @classmethod
     def from_value(cls, value: dict[str, Any]) -> NetInfo:
@@ -68,10 +76,12 @@ class NetInfo:
             ip=text("ip"),
             args=text("args"),
             mask=text("mask"),
+            ip6=text("ip6"),
+            mask6=text("mask6"),
         )
 
     def to_value(self) -> dict[str, str]:
-        return {
+        value = {
             "netName": self.net_name,
             "netConf": self.conf_path,
             "pluginPath": self.plugin_path,
@@ -80,48 +90,86 @@ class NetInfo:
             "args": self.args,
             "mask": self.mask,
         }
+        if self.ip6:
+            value["ip6"], value["mask6"] = self.ip6, self.mask6
+        return value
 
 
 class Attachment:
-    """One network that was, or was about to be, attached; ``results`` has one answer per plugin run."""
+    """One network that was, or was about to be, attached.
 
-    __slots__ = ("args", "conf_path", "if_name", "net_name", "results")
+    ``results`` has one answer per plugin run; ``capabilities`` is what the pod asks plugins for by the
+    names of CNI's capabilities; ``masquerade`` says that rkt's own rules do that for the network.
+    """
+
+    __slots__ = ("args", "capabilities", "conf_path", "if_name", "masquerade", "net_name", "results")
 
     def __init__(
-        self, net_name: str, conf_path: str, if_name: str, args: str, results: list[Any] | None = None
+        self,
+        net_name: str,
+        conf_path: str,
+        if_name: str,
+        args: str,
+        *,
+        results: list[Any] | None = None,
+        capabilities: dict[str, Any] | None = None,
+        masquerade: bool = False,
     ) -> None:
         self.net_name = net_name
         self.conf_path = conf_path
         self.if_name = if_name
         self.args = args
         self.results = results if results is not None else []
+        self.capabilities = capabilities if capabilities is not None else {}
+        self.masquerade = masquerade
+
+    @classmethod
+    def from_value(cls, value: dict[str, Any]) -> Attachment:
+        return cls(
+            value["netName"],
+            value["netConf"],
+            value["ifName"],
+            value["args"],
+            results=value["results"],
+            capabilities=value.get("capabilities"),
+            masquerade=value.get("masquerade") is True,
+        )
+
+    def to_value(self) -> dict[str, Any]:
+        return {
+            "netName": self.net_name,
+            "netConf": self.conf_path,
+            "ifName": self.if_name,
+            "args": self.args,
+            "capabilities": self.capabilities,
+            "masquerade": self.masquerade,
+            "results": self.results,
+        }
 
 
 class Record:
-    """Attachments in the order they were made, and the forwarded ports; ``save`` replaces the file."""
+    """Attachments in the order they were made, the forwarded ports, which firewall has rules of the pod
+    ("" for none) and where plugins were looked for; ``save`` replaces the file."""
 
-    __slots__ = ("attachments", "pod_dir", "ports")
+    __slots__ = ("attachments", "firewall", "places", "pod_dir", "ports")
 
     def __init__(self, pod_dir: str) -> None:
         self.pod_dir = pod_dir
         self.attachments: list[Attachment] = []
         self.ports: list[ForwardedPort] = []
+        self.firewall = ""
+        self.places: list[str] = []
 
-    def save(self) -> None:
+    def save(self, *, durable: bool = True) -> None:
+        """``durable`` before something that outlives a reboot is made (a lease)."""
         value = {
-            "networks": [
-                {
-                    "netName": item.net_name,
-                    "netConf": item.conf_path,
-                    "ifName": item.if_name,
-                    "args": item.args,
-                    "results": item.results,
-                }
-                for item in self.attachments
-            ],
+            "networks": [item.to_value() for item in self.attachments],
             "ports": [port.to_value() for port in self.ports],
+            "firewall": self.firewall,
+            "plugins": self.places,
         }
-        files.write_atomic(os.path.join(self.pod_dir, RECORD), gojson.dumps(value) + "\n")
+        path = os.path.join(self.pod_dir, RECORD)
+        (files.write_atomic if durable else replace)(path, gojson.dumps(value) + "\n")
 
     def remove(self) -> None:
         """Nothing is left to undo."""
@@ -129,7 +177,7 @@ class Record:
 
     @property
     def is_empty(self) -> bool:
-        return not self.attachments and not self.ports
+        return not self.attachments and not self.ports and not self.firewall
 
 
 def load(pod_dir: str) -> Record | None:
@@ -139,12 +187,11 @@ def load(pod_dir: str) -> Record | None:
         return None
     record = Record(pod_dir)
     try:
-        for item in value["networks"]:
-            record.attachments.append(
-                Attachment(item["netName"], item["netConf"], item["ifName"], item["args"], item["results"])
-            )
+        record.attachments.extend(Attachment.from_value(item) for item in value["networks"])
         record.ports.extend(ForwardedPort.from_value(item) for item in value["ports"])
-    except (KeyError, TypeError) as exc:
+        record.firewall = value.get("firewall", IPTABLES if record.ports else "")
+        record.places.extend(value.get("plugins") or [])
+    except (AttributeError, KeyError, TypeError) as exc:
         raise RktError(f"{os.path.join(pod_dir, RECORD)} is not the record of a pod's network") from exc
     return record
 
@@ -158,12 +205,12 @@ def load_net_info(pod_dir: str) -> list[NetInfo]:
 def save_net_info(pod_dir: str, networks: list[NetInfo]) -> None:
     """Write ``net-info.json`` with the bytes that rkt writes."""
     text = gojson.dumps([network.to_value() for network in networks])
-    files.write_atomic(os.path.join(pod_dir, NET_INFO), text + "\n")
+    replace(os.path.join(pod_dir, NET_INFO), text + "\n")
 
 
 def save_netns(pod_dir: str, path: str) -> None:
     """Write the pod's ``netns`` file (mode 0: rkt's; only root's commands read it)."""
-    files.write_atomic(os.path.join(pod_dir, NETNS), path, 0)
+    replace(os.path.join(pod_dir, NETNS), path, 0)
 
 
 def load_netns(pod_dir: str) -> str:
@@ -173,6 +220,16 @@ def load_netns(pod_dir: str) -> str:
             return file.read(4096).strip()
     except FileNotFoundError:
         return ""
+
+
+def replace(path: str, text: str, mode: int = 0o644) -> None:
+    """Replace a file at once, for what means nothing after a reboot: it is not written to the disk now."""
+    temporary = f"{path}.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    with open(os.open(temporary, flags, 0o600), "wb", buffering=0) as file:
+        files.write_all(file.fileno(), text.encode())
+        os.fchmod(file.fileno(), mode)
+    os.rename(temporary, path)
 
 
 def unlink(path: str) -> None:

@@ -6,6 +6,7 @@ Two forms are in use: 0.1.0 and 0.2.0 have ``ip4`` and ``ip6``, 0.3.0 to 1.0.0 h
 
 from __future__ import annotations
 
+from rkt.appc import address
 from rkt.errors import RktError
 
 TYPE_CHECKING = False
@@ -20,12 +21,13 @@ class Address:
 
     def __init__(self, text: str, gateway: str) -> None:
         ip, slash, prefix = text.partition("/")
-        self.ip = ip
-        self.gateway = gateway
-        self.family = 6 if ":" in ip else 4
-        bits = 128 if self.family == 6 else 32
-        if not ip or (slash and not prefix.isdecimal()):
+        if slash and not (prefix.isascii() and prefix.isdecimal()):
             raise RktError(f'"{text}" is not an address with a prefix length')
+        # Both go into firewall rules: only what is an address gets so far.
+        self.ip = address.parse(ip)
+        self.gateway = address.parse(gateway) if gateway else ""
+        self.family = 6 if ":" in self.ip else 4
+        bits = 128 if self.family == 6 else 32
         self.prefix = int(prefix) if slash else bits
         if self.prefix > bits:
             raise RktError(f'"{text}" has a prefix length over {bits}')
@@ -33,13 +35,27 @@ class Address:
     @property
     def mask(self) -> str:
         """The network mask: dotted for IPv4, as an address for IPv6."""
-        if self.family == 4:
-            number = (0xFFFFFFFF << (32 - self.prefix)) & 0xFFFFFFFF
-            return ".".join(str(number >> shift & 255) for shift in (24, 16, 8, 0))
-        number = ((1 << 128) - 1) ^ ((1 << (128 - self.prefix)) - 1)
-        from _socket import AF_INET6, inet_ntop
+        return _inet_ntop(self.family, self._mask())
 
+    @property
+    def network(self) -> str:
+        """The network the address is in, with its prefix length."""
+        from _socket import AF_INET, AF_INET6, inet_pton
+
+        number = int.from_bytes(inet_pton(AF_INET6 if self.family == 6 else AF_INET, self.ip), "big")
+        return f"{_inet_ntop(self.family, number & self._mask())}/{self.prefix}"
+
+    def _mask(self) -> int:
+        bits = 128 if self.family == 6 else 32
+        return ((1 << bits) - 1) ^ ((1 << (bits - self.prefix)) - 1)
+
+
+def _inet_ntop(family: int, number: int) -> str:
+    from _socket import AF_INET, AF_INET6, inet_ntop
+
+    if family == 6:
         return inet_ntop(AF_INET6, number.to_bytes(16, "big"))
+    return inet_ntop(AF_INET, number.to_bytes(4, "big"))
 
 
 class Dns:
@@ -81,10 +97,7 @@ class Result:
 
     def address(self, family: int = 4) -> Address | None:
         """The first address of a family, None if there is none."""
-        for address in self.addresses:
-            if address.family == family:
-                return address
-        return None
+        return next((found for found in self.addresses if found.family == family), None)
 
 
 def _legacy(value: dict[str, Any]) -> list[Address]:

@@ -23,21 +23,30 @@ def parse_networks(text: str) -> list[tuple[str, str]]:
     networks: list[tuple[str, str]] = []
     seen = set()
     for element in text.split(","):
-        name, *arguments = element.split(":")
+        name, colon, arguments = element.partition(":")
         if not name:
             raise RktError("netname must not be empty")
         if "\0" in element or "\n" in element:
             raise RktError(f"network {_quote(name)} provided with invalid arguments: control characters")
         if name in seen:
             raise RktError(f'found duplicate netname "{name}"')
-        if len(arguments) > 1:
-            shown = " ".join(arguments)
-            raise RktError(f'network "{name}" provided with invalid arguments: [{shown}]')
-        if arguments and name in (ALL, HOST):
+        if colon and name in (ALL, HOST):
             raise RktError(f'arguments are not supported by special netname "{name}"')
+        if name != NONE and not _are_arguments(arguments):
+            shown = " ".join(arguments.split(":"))
+            raise RktError(f'network "{name}" provided with invalid arguments: [{shown}]')
         seen.add(name)
-        networks.append((name, arguments[0] if arguments else ""))
+        networks.append((name, arguments))
     return networks
+
+
+def _are_arguments(text: str) -> bool:
+    """Whether it is ``key=value;key=value``, the only form that CNI takes; nothing at all is as good.
+
+    rkt 1.30 refused every further colon, and so all IPv6 addresses: those in a value are accepted.
+    """
+    pairs = [pair.partition("=") for pair in text.split(";")] if text else []
+    return all(key and equals and ":" not in key and "=" not in value for key, equals, value in pairs)
 
 
 def format_networks(networks: list[tuple[str, str]]) -> str:

@@ -29,7 +29,7 @@ def stage1(tmp_path: os.PathLike[str]) -> str:
 
 
 def load(local: str, stage1: str) -> configuration.Configuration:
-    return configuration.load(local, stage1)
+    return configuration.load([local], stage1)
 
 
 def test_built_in_networks(local: str, stage1: str) -> None:
@@ -121,20 +121,30 @@ def test_malformed_files_are_named(tmp_path: os.PathLike[str], content: str) -> 
     assert path in str(caught.value)
 
 
-def test_a_single_configuration_is_handed_over_as_it_is() -> None:
-    text = '{ "type":"t",  "name":"n", "unknown": [1,2] }'
-    config = configuration.NetworkConfig("n.conf", text)
-    assert config.plugin_input(0) == text
-
-
-def test_a_list_is_completed_for_each_plugin() -> None:
-    value = {"cniVersion": "0.4.0", "name": "n", "plugins": [{"type": "a"}, {"type": "b", "k": 1}]}
-    config = configuration.NetworkConfig("n.conflist", json.dumps(value))
-    assert json.loads(config.plugin_input(0)) == {"type": "a", "name": "n", "cniVersion": "0.4.0"}
-    assert json.loads(config.plugin_input(1, {"ips": []})) == {
-        "type": "b",
-        "k": 1,
-        "name": "n",
-        "cniVersion": "0.4.0",
-        "prevResult": {"ips": []},
+def test_places_hide_each_other_by_network_name(tmp_path: os.PathLike[str]) -> None:
+    places = [os.path.join(tmp_path, place) for place in ("user", "local", "system")]
+    for number, place in enumerate(places):
+        for name in ["a", "b", "c"][: number + 1]:
+            write(f"{place}/net.d", f"{number}{name}.conf", {"name": name, "type": os.path.basename(place)})
+    found = configuration.load(places, os.fspath(tmp_path)).networks
+    assert {c.name: c.plugins[0]["type"] for c in found if not c.name.startswith("default")} == {
+        "a": "user",
+        "b": "local",
+        "c": "system",
     }
+
+
+def test_two_configurations_of_one_name_in_one_directory(local: str, stage1: str) -> None:
+    write(f"{local}/net.d", "10-n.conf", {"name": "n", "type": "t"})
+    write(f"{local}/net.d", "20-n.conf", {"name": "n", "type": "t"})
+    found = load(local, stage1)
+    for text in ("n", "default,n", "all"):
+        with pytest.raises(RktError) as caught:
+            select(text, found)
+        assert one_line(caught.value) == (
+            f"error loading network configuration {local}/net.d/20-n.conf: "
+            'network "n" is configured by 10-n.conf too'
+        )
+    said: list[str] = []
+    assert select("default", found, said) == [("default", "")]
+    assert "20-n.conf" in said[0]

@@ -35,6 +35,7 @@ def manifest(ports: list[Any], **apps: list[Any]) -> PodManifest:
 
 
 WEB = {"name": "http", "protocol": "tcp", "port": 80}
+MANY = {"name": "many", "protocol": "tcp", "port": 8000, "count": 11}
 DNS = {"name": "dns", "protocol": "udp", "port": 53}
 
 
@@ -50,11 +51,18 @@ def test_from_manifest() -> None:
     )
     found = forwarding.forwarded_ports(made)
     assert [port.to_value() for port in found] == [
-        {"protocol": "tcp", "hostIP": "0.0.0.0", "hostPort": 8080, "podPort": 80},
-        {"protocol": "udp", "hostIP": "192.0.2.2", "hostPort": 8080, "podPort": 53},
-        {"protocol": "tcp", "hostIP": "0.0.0.0", "hostPort": 9, "podPort": 10},
+        {"protocol": "tcp", "hostIP": "", "hostPort": 8080, "podPort": 80, "count": 1},
+        {"protocol": "udp", "hostIP": "192.0.2.2", "hostPort": 8080, "podPort": 53, "count": 1},
+        {"protocol": "tcp", "hostIP": "", "hostPort": 9, "podPort": 10, "count": 1},
     ]
-    assert [str(port) for port in found][1] == "udp-192.0.2.2:8080"
+    assert [str(port) for port in found] == ["tcp-0.0.0.0:8080", "udp-192.0.2.2:8080", "tcp-0.0.0.0:9"]
+
+
+def test_a_range_of_an_app_is_a_range_of_the_host() -> None:
+    made = manifest([{"name": "many", "hostPort": 9000, "hostIP": "fd00::1"}], a=[MANY])
+    (found,) = forwarding.forwarded_ports(made)
+    assert (found.host_port, found.pod_port, found.count, found.families) == (9000, 8000, 11, (6,))
+    assert str(found) == "tcp-[fd00::1]:9000-9010"
 
 
 @pytest.mark.parametrize(
@@ -70,6 +78,17 @@ def test_from_manifest() -> None:
             [{"name": "http", "hostPort": 1}, {"name": "other", "hostPort": 1}],
             {"a": [WEB, {"name": "other", "protocol": "tcp", "port": 81}]},
             "port tcp-0.0.0.0:1 already mapped to pod port 80",
+        ),
+        ([{"name": "many", "hostPort": 65530}], {"a": [MANY]}, 'port "many": 65540 is no port of the host'),
+        (
+            [{"name": "many", "hostPort": 9000}, {"name": "http", "hostPort": 9010}],
+            {"a": [WEB, MANY]},
+            "port tcp-0.0.0.0:9010 already mapped to pod port 8000",
+        ),
+        (
+            [{"name": "x", "hostPort": 1}],
+            {"a": [{"name": "x", "protocol": "tcp --dport 1 -j ACCEPT\n-F", "port": 1}]},
+            "port \"x\": cannot forward protocol 'tcp --dport 1 -j ACCEPT\\n-F', only tcp, udp, sctp",
         ),
         ([{"name": "http", "hostPort": 0}], {"a": [WEB]}, 'port "http": 0 is no port of the host'),
         ([{"name": "http", "hostPort": 65536}], {"a": [WEB]}, 'port "http": 65536 is no port of the host'),
@@ -90,24 +109,13 @@ def test_refused(ports: list[Any], apps: dict[str, list[Any]], message: str) -> 
         (("tcp", "192.0.2.1", 80), ("tcp", "192.0.2.2", 80), False),
         (("tcp", "192.0.2.1", 80), ("tcp", "192.0.2.1", 80), True),
         (("tcp", "192.0.2.1", 80), ("tcp", "", 80), True),
+        (("tcp", "::1", 80), ("tcp", "", 80), True),
+        (("tcp", "::", 80), ("tcp", "0.0.0.0", 80), False),
+        (("tcp", "::", 80), ("tcp", "fd00::1", 80), True),
+        (("tcp", "0.0.0.0", 80), ("tcp", "192.0.2.1", 80), True),
     ],
 )
 def test_conflicts(one: tuple[str, str, int], other: tuple[str, str, int], conflict: bool) -> None:
     first, second = ForwardedPort(*one, 1), ForwardedPort(*other, 2)
     assert first.conflicts_with(second) is conflict
     assert second.conflicts_with(first) is conflict
-
-
-def test_rules_are_those_of_rkt() -> None:
-    ports = [ForwardedPort("tcp", "", 8080, 80), ForwardedPort("udp", "192.0.2.2", 53, 53)]
-    assert forwarding.rules("0123456789", "172.16.28.2", ports) == [
-        ":RKT-PFWD-DNAT-01234567 - [0:0]",
-        ":RKT-PFWD-SNAT-01234567 - [0:0]",
-        "-I POSTROUTING 1 -s 127.0.0.1 ! -d 127.0.0.1 -j RKT-PFWD-SNAT-01234567",
-        "-I PREROUTING 1 -m addrtype --dst-type LOCAL -j RKT-PFWD-DNAT-01234567",
-        "-I OUTPUT 1 -m addrtype --dst-type LOCAL -j RKT-PFWD-DNAT-01234567",
-        "-A RKT-PFWD-DNAT-01234567 -d 0.0.0.0/0 -p tcp --dport 8080 -j DNAT --to-destination 172.16.28.2:80",
-        "-A RKT-PFWD-SNAT-01234567 -p tcp -s 127.0.0.1 -d 172.16.28.2 --dport 80 -j MASQUERADE",
-        "-A RKT-PFWD-DNAT-01234567 -d 192.0.2.2 -p udp --dport 53 -j DNAT --to-destination 172.16.28.2:53",
-        "-A RKT-PFWD-SNAT-01234567 -p udp -s 127.0.0.1 -d 172.16.28.2 --dport 53 -j MASQUERADE",
-    ]

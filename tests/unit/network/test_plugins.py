@@ -114,13 +114,14 @@ def test_a_missing_plugin_says_where_it_was_looked_for(directory: str) -> None:
 
 
 def test_directories_in_order() -> None:
-    assert plugins.directories("/etc/rkt", "/pod/stage1/rootfs")[:4] == [
+    assert plugins.directories(["/home/rkt", "/etc/rkt"], "/pod/stage1/rootfs")[:5] == [
+        "/home/rkt/net.d",
         "/etc/rkt/net.d",
         "/usr/lib/rkt/plugins/net",
         "/pod/stage1/rootfs/usr/lib/rkt/plugins/net",
         "/usr/lib/cni",
     ]
-    assert "/opt/cni/bin" in plugins.directories("/etc/rkt", "/x")
+    assert "/opt/cni/bin" in plugins.directories(["/etc/rkt"], "/x")
 
 
 def test_output_is_shown_without_control_characters(directory: str) -> None:

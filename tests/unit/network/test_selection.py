@@ -18,6 +18,8 @@ from rkt.network.selection import format_networks, kind, parse_networks
         ("a:IP=10.0.0.5;MAC=x,none", [("a", "IP=10.0.0.5;MAC=x"), ("none", "")]),
         ("none:x", [("none", "x")]),
         ("a:", [("a", "")]),
+        ("a:IP=fd00::5;IP=10.0.0.5,b", [("a", "IP=fd00::5;IP=10.0.0.5"), ("b", "")]),
+        ("a:MAC=02:00:00:00:00:01", [("a", "MAC=02:00:00:00:00:01")]),
     ],
 )
 def test_accepted(text: str, networks: list[tuple[str, str]]) -> None:
@@ -33,6 +35,10 @@ def test_accepted(text: str, networks: list[tuple[str, str]]) -> None:
         ("a,b,a", 'found duplicate netname "a"'),
         ("a,a:x=y", 'found duplicate netname "a"'),
         ("a:x:y", 'network "a" provided with invalid arguments: [x y]'),
+        ("a:x", 'network "a" provided with invalid arguments: [x]'),
+        ("a:IP=1:IP=2", 'network "a" provided with invalid arguments: [IP=1 IP=2]'),
+        ("a:=x", 'network "a" provided with invalid arguments: [=x]'),
+        ("a:IP=1;", 'network "a" provided with invalid arguments: [IP=1;]'),
         ("host:x", 'arguments are not supported by special netname "host"'),
         ("all:x", 'arguments are not supported by special netname "all"'),
         ("a:x=\0", 'network "a" provided with invalid arguments: control characters'),
