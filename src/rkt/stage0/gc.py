@@ -8,7 +8,8 @@
     garbage                 -> removed
 
 Every step can be killed and is done again by the next gc.  The stage1's ``gc`` runs until it has
-once come to its end; what is in ``garbage`` needs nothing but removal.
+once succeeded: only the pod's directory knows which addresses, rules and control groups it still has.
+What is in ``garbage`` needs nothing but removal.
 """
 
 from __future__ import annotations
@@ -142,26 +143,42 @@ class Collector:
     def _clean_up(self, pod: Pod) -> None:
         """Let the stage1 give back what it has taken: networks, cgroups, registrations.
 
-        A stage1 that fails is reported; the pod is removed all the same, or it would stay for ever.
+        Raises RktError when it ran and something is left.  A stage1 that cannot be called any more is
+        only reported: it would keep the pod for ever.  What rkt knows of the pod's network is undone then.
         """
-        try:
-            if pod.exists(layout.METADATA_REGISTERED):
-                from rkt.stage0 import metadata
+        if pod.exists(layout.METADATA_REGISTERED):
+            from rkt.stage0 import metadata
 
-                metadata.unregister(pod)
+            metadata.unregister(pod)
+        try:
             if pod.uses_overlay:
                 from rkt.stage0 import overlay
 
                 overlay.mount_stage1(pod)
             stage1 = Stage1(pod)
             argv = [stage1.program("gc")]
-            if self.debug:
-                argv.append("--debug")
-            if self.local_config and stage1.supports_gc_config:
-                argv.append(f"--local-config={self.local_config}")
-            stop.call([*argv, pod.uuid], pod, self.environment)
         except (OSError, RktError) as error:
             self.notify(f'problem performing stage1 gc on "{pod.uuid}": {one_line(error)}')
+            self._tear_network_down(pod)
+            return
+        if self.debug:
+            argv.append("--debug")
+        if self.local_config and stage1.supports_gc_config:
+            argv.append(f"--local-config={self.local_config}")
+        try:
+            stop.call([*argv, pod.uuid], pod, self.environment)
+        except (OSError, RktError) as error:
+            unmount_below(pod.path)
+            self.notify(f'problem performing stage1 gc on "{pod.uuid}": {one_line(error)}')
+            raise RktError("its stage1 has not given everything back, the next gc tries again") from None
+
+    def _tear_network_down(self, pod: Pod) -> None:
+        """The part of the stage1's gc that cannot be found again once the pod's directory is gone."""
+        from rkt.network.lifecycle import teardown
+
+        faults = teardown(pod.path, pod.uuid, self.local_config or "/etc/rkt")
+        if faults:
+            raise faults[0]
 
     def _pods(self, directory: str, wanted: str) -> Iterator[Pod]:
         """The pods of one directory that are in one state, each closed after its turn."""
