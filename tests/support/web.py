@@ -177,7 +177,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             page = Page(b"who are you?", 401)
         self._answer(asked, page)
 
-    do_HEAD = do_GET
+    do_HEAD = do_POST = do_GET
 
     def _answer(self, asked: Asked, page: Page) -> None:
         body, status, headers = page.body, page.status, dict(page.headers)

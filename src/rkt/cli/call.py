@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rkt.config import Config
 
 
+CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "�")
+"""Names, labels and addresses come from images and servers: shown, they must not steer the terminal."""
 PULL_POLICIES = ("never", "new", "update")
 AS_WRITTEN = frozenset(("string", "directory", "format"))
 LISTS = frozenset(
@@ -168,7 +170,7 @@ class Call:
 
         def write(text: str) -> None:
             # One write a line: several processes share this stream.
-            for line in text.split("\n"):
+            for line in text.translate(CONTROLS).split("\n"):
                 self.err.write(f"{prefix}: {line}\n")
             self.err.flush()
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 def run(call: Call) -> int:
     from rkt.cli.image_rm import remove_images
     from rkt.errors import one_line
+    from rkt.image import partial
     from rkt.store import collector
     from rkt.store.store import Store
 
@@ -31,4 +32,5 @@ def run(call: Call) -> int:
         for digest in collector.collect_layers(store, call.flags["grace-period"]):
             call.error(f'removed layer "{digest}"')
         collector.collect_leftovers(store)
+        partial.collect(store.places.temporary, call.flags["grace-period"])
     return 254 if failures else status

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from rkt.cli import grammar
+from rkt.cli.call import CONTROLS
 from rkt.errors import RktError, chain, one_line, tree
 
 TYPE_CHECKING = False
@@ -90,7 +91,7 @@ def explain(error: BaseException, call: Call | None, words: list[str]) -> int:
             if isinstance(error, RktError | OSError)
             else unexpected(error, debug=debug)
         )
-        warn("\n".join(f"{prefix}: {line}" for line in lines))
+        warn("\n".join(f"{prefix}: {line}" for line in lines).translate(CONTROLS))
     return FAILURE
 
 

@@ -23,6 +23,7 @@ without its query, which may hold a secret.
 
 from __future__ import annotations
 
+import threading
 import time
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -191,11 +192,12 @@ class Document:
 class Client:
     """Asks servers; a context manager, safe between threads.  ``notify`` gets lines for ``--debug``."""
 
-    __slots__ = ("_access", "_notify", "_pools")
+    __slots__ = ("_access", "_lock", "_notify", "_pools")
 
     def __init__(self, access: Access, notify: Callable[[str], object] = lambda _: None) -> None:
         self._access = access
         self._notify = notify
+        self._lock = threading.Lock()
         self._pools: Pools | None = None
 
     def __enter__(self) -> Client:
@@ -317,12 +319,14 @@ class Client:
 
         from rkt.image.connections import Pools
 
-        if self._pools is None:
-            self._pools = Pools()
+        with self._lock:
+            if self._pools is None:
+                self._pools = Pools()
+            pools = self._pools
         secure = parts.scheme == "https"
         host, port = parts.hostname or "", parts.port or (443 if secure else 80)
         tls = self._access.tls(parts.netloc)
-        manager = self._pools.manager(parts.scheme, host, port, tls=tls, guarded=guarded)
+        manager = pools.manager(parts.scheme, host, port, tls=tls, guarded=guarded)
         url = urlunsplit(parts._replace(fragment=""))
         try:
             return manager.request(
