@@ -79,7 +79,8 @@ class Containers:
         if reference.kind == references.OCI:
             with local.open_files(place, scratch=scratch, limit=limit) as files:
                 return self._fetcher.fetch(*local.layout_request(place, Layout(files, place.path)))
-        with local.open_archive(place, scratch=scratch, limit=limit) as archive:
+        archive = local.open_archive(place, scratch=scratch, limit=limit)
+        with archive:
             source = DockerArchive(archive, place.path)
             return self._fetcher.fetch(*local.archive_request(place, source))
 

@@ -1,8 +1,9 @@
 """What ``docker save`` writes: one archive with the configuration and the layers of some images.
 
 Since Docker 1.10 ``manifest.json`` lists the images: ``[{"Config": PATH, "RepoTags": [NAME...], "Layers":
-[PATH...]}]``.  Before, ``repositories`` named the top layer of each image, and each layer was a directory ``ID``
-with ``json`` and ``layer.tar``, linked by ``parent``.  Newer files have an OCI layout beside; it is not needed.
+[PATH...]}]``.  Before, ``repositories`` named the top layer of each image, and each layer was a directory
+``ID`` with ``json`` and ``layer.tar``, linked by ``parent``.  Newer files have an OCI layout beside, which is
+not needed.
 
 There is no manifest whose digest could be pinned: images are known by the digest of their configuration, what
 Docker calls the image's ID.  It holds the digests of the layers, too.

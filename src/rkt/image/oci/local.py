@@ -1,4 +1,4 @@
-"""Layouts and archives in a user's words: ``oci:PATH[:NAME]``, ``docker-archive:FILE[:NAME]``, ``...@DIGEST``.
+"""Layouts and archives as users name them: ``oci:PATH[:NAME]``, ``docker-archive:FILE[:NAME]``, ``@DIGEST``.
 
 The path ends at the first colon.  An image is called by its name in the layout or archive where that is one
 a registry could have, else by the last component of the path, with its name there as the version.
