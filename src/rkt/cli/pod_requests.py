@@ -137,6 +137,8 @@ def run_request(call: Call) -> RunRequest:
         raise RktError(f'invalid value "{flags["ipc"]}" of --ipc: must be auto, private or parent')
     request.ipc = flags["ipc"]
     request.local_config = call.globals.local_config
+    request.system_config = call.globals.system_config
+    request.user_config = call.globals.user_config
     request.networks = ",".join(flags["net"]) or "default"
     request.metadata = flags["mds-register"]
     if request.metadata and "none" in [network.partition(":")[0] for network in flags["net"]]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rkt.network.forwarding import ForwardedPort
     from rkt.network.result import Dns, Result
 
-__all__ = ["NetworkRequest", "NetworkSetup", "check", "setup", "teardown"]
+__all__ = ["NetworkRequest", "NetworkSetup", "check", "is_recorded", "setup", "teardown"]
 
 
 def _silent(_: str) -> None:
@@ -371,6 +371,11 @@ def _rates(limit: int) -> dict[str, int]:
     rate = max(limit * 8, 8)
     burst = min(max(rate // 10, 128 * 1024), (1 << 32) - 8)
     return {"ingressRate": rate, "ingressBurst": burst, "egressRate": rate, "egressBurst": burst}
+
+
+def is_recorded(pod_dir: str) -> bool:
+    """Whether anything is left for ``teardown``: then the directory must stay."""
+    return any(os.path.lexists(os.path.join(pod_dir, name)) for name in (record.RECORD, record.NETNS))
 
 
 def check(

@@ -82,8 +82,18 @@ def networks(pod: Pod) -> list[dict[str, Any]]:
 
 
 def format_networks(entries: list[dict[str, Any]]) -> str:
-    """``default:ip4=172.16.28.2, other:ip4=10.1.1.2``"""
-    return ", ".join(f"{entry.get('netName', '')}:ip4={entry.get('ip', '')}" for entry in entries)
+    """``default:ip4=172.16.28.2, other:ip4=10.1.1.2``; a network with IPv6 has another one with ``ip6=``.
+
+    As in rkt 1.30, a network that gave no address has an empty ``ip4=``.
+    """
+    words = []
+    for entry in entries:
+        name, ip4, ip6 = (str(entry.get(key) or "") for key in ("netName", "ip", "ip6"))
+        if ip4 or not ip6:
+            words.append(f"{name}:ip4={ip4}")
+        if ip6:
+            words.append(f"{name}:ip6={ip6}")
+    return ", ".join(words)
 
 
 def apps(pod: Pod) -> list[dict[str, Any]]:

@@ -108,7 +108,9 @@ class RunRequest:
 
     ``networks`` is the text of ``--net``.  ``insecure`` holds "capabilities", "paths" and "seccomp" where
     these protections are off.  ``ipc`` is empty for the stage1's own choice.  ``fresh``: the pod was made
-    for this run, and nothing of it is to stay when the stage1 cannot start it.
+    for this run, and nothing of it is to stay when the stage1 cannot start it.  ``local_config`` is handed
+    over as a flag, ``system_config`` and ``user_config`` (configured networks) in the environment, as no
+    version of the stage1 interface has a flag for them.
     """
 
     __slots__ = (
@@ -122,10 +124,14 @@ class RunRequest:
         "local_config",
         "metadata",
         "networks",
+        "system_config",
+        "user_config",
     )
 
     def __init__(self) -> None:
         self.debug = False
+        self.system_config = ""
+        self.user_config = ""
         self.fresh = False
         self.dns = Dns()
         self.hostname = ""

@@ -94,6 +94,13 @@ def _set_up(
         "RKT_SELINUX_CONTEXT": "",
         "RKT_SELINUX_MOUNT_CONTEXT": "",
     }
+    for name, directory in (
+        ("RKT_SYSTEM_CONFIG", request.system_config),
+        ("RKT_USER_CONFIG", request.user_config),
+    ):
+        given.pop(name, None)
+        if directory:
+            given[name] = directory
     if request.fresh:
         given["RKT_DISCARD_ON_FAILURE"] = "1"
     return Start([program, *flags], environment=given, directory=pod.path, lock_fd=pod.fd)

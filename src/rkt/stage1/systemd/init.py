@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
         hint = getattr(error, "hint", "")
         if hint:
             _say(f"stage1: {hint}")
-    if fresh:
+    if fresh and not lifecycle.is_recorded(directory):
         _discard(directory)
     return FAILURE
 

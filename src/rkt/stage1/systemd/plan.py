@@ -112,7 +112,8 @@ def metadata_url(flags: RunFlags, host_ip: str) -> str:
     """AC_METADATA_URL for apps, "" without ``--mds-token``; 127.0.0.1 with host networking."""
     if not flags.mds_token:
         return ""
-    return f"http://{host_ip or '127.0.0.1'}:{_METADATA_PORT}/{flags.mds_token}"
+    host = f"[{host_ip}]" if ":" in host_ip else host_ip or "127.0.0.1"
+    return f"http://{host}:{_METADATA_PORT}/{flags.mds_token}"
 
 
 def set_environment(plan: Plan, url: str) -> None:
