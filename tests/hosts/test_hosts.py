@@ -25,7 +25,19 @@ def box(host: hosts.Host) -> str:
 
 
 def nspawn(box: str, *words: str) -> list[str]:
-    return ["systemd-nspawn", "--quiet", "--settings=no", f"--directory={box}", *words]
+    """nspawn looks for systemd in the box and, finding none, mounts a version 1 hierarchy on any host."""
+    unified = 'test -e /sys/fs/cgroup/cgroup.procs && export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1; exec "$@"'
+    return [
+        "sh",
+        "-c",
+        unified,
+        "sh",
+        "systemd-nspawn",
+        "--quiet",
+        "--settings=no",
+        f"--directory={box}",
+        *words,
+    ]
 
 
 def sh(script: str) -> list[str]:

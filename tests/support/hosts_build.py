@@ -110,7 +110,6 @@ ExecStartPre=/usr/local/lib/host-prepare
 ExecStart=/usr/bin/systemd-run --quiet --scope --slice=user-0.slice --unit=session-1 \
 /usr/bin/python3 -IS /usr/local/lib/host-agent.py
 StandardError=journal+console
-KillMode=none
 """,
     ),
 }
@@ -130,13 +129,19 @@ class BuildError(Exception):
     """A host could not be built; the text has the command and its output."""
 
 
-def run(*argv: str) -> str:
-    """Run a build command that dies with us, with its mounts in a namespace of their own."""
+def run(*argv: str, temporary: str | None = None) -> str:
+    """Run a build command that dies with us, with its mounts in a namespace of their own.
+
+    What it leaves in the directory ``temporary`` when it is killed goes with the rest of the build.
+    """
     guarded = [
         *"setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc --".split(),
         *argv,
     ]
-    done = subprocess.run(guarded, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    environment = {**os.environ, "TMPDIR": temporary} if temporary else None
+    done = subprocess.run(
+        guarded, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=environment
+    )
     if done.returncode:
         raise BuildError(f"{' '.join(argv)}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -161,7 +166,10 @@ def key() -> str:
 def packages(target: str, variant: str, wanted: list[str]) -> None:
     left_out = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info")]
     options = ["--mode=root", "--quiet", f"--variant={variant}", f"--include={','.join(wanted)}"]
-    run("mmdebstrap", *options, *left_out, "bookworm", target, mirrors())
+    temporary = target + ".tmp"
+    os.mkdir(temporary)
+    run("mmdebstrap", *options, *left_out, "bookworm", target, mirrors(), temporary=temporary)
+    shutil.rmtree(temporary)
 
 
 def configure(tree: str) -> None:
