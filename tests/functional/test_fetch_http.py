@@ -598,6 +598,52 @@ class TestServers:
         assert len(site.connects) == 1
 
 
+def test_pod_of_an_image_from_a_server(client: Rkt, site: Site, signer: Signer, data: bytes) -> None:
+    """What ``fetch`` can do, the commands that make pods can too."""
+    trust(client, signer)
+    site.pages["/app.aci"] = Page(data)
+    site.pages["/app.aci.asc"] = Page(signature(signer, client.base, data))
+    uuid = client.ok("prepare", f"{site.url}/app.aci", "--exec=/bin/true").out.strip()
+    assert NAME in client.ok("cat-manifest", uuid).out
+    # for these the store's copy is the default
+    client.ok("prepare", f"{site.url}/app.aci", "--exec=/bin/true")
+    assert len(site.asked("/app.aci")) == 1
+
+
+def test_user_without_privileges(client: Rkt, site: Site, data: bytes) -> None:
+    """Fetching needs a store one may write to, and no more."""
+    parent = client.base
+    while parent != "/tmp":
+        os.chmod(parent, 0o755)
+        parent = os.path.dirname(parent)
+    os.makedirs(client.dir)
+    os.chown(client.dir, 54321, 54321)
+    os.chmod(os.path.dirname(site.authority), 0o755)
+    site.pages["/app.aci"] = tagged(data, cuts=[70_000])
+    identity = {"user": 54321, "group": 54321, "extra_groups": [], "cwd": "/"}
+    result = client(INSECURE, "fetch", f"{site.url}/app.aci", **identity)
+    assert result.code == 0, result
+    assert temporary(client) == []
+
+
+@pytest.mark.promise("P4")
+def test_names_from_a_server_do_not_steer_the_terminal(
+    client: Rkt, site: Site, tmp_path: os.PathLike[str]
+) -> None:
+    labels = [
+        {"name": "version", "value": "1\x1b[2J\x9b2J"},
+        {"name": "os", "value": "linux"},
+        {"name": "arch", "value": "amd64"},
+    ]
+    template = "https://cdn.test/{name}.{ext}"
+    page = f'<meta name="ac-discovery" content="example.com {template}">'
+    site.pages["example.com/app?ac-discovery=1"] = Page(page.encode())
+    site.pages["cdn.test/example.com/app.aci"] = Page(image(os.fspath(tmp_path), labels=labels))
+    result = client(INSECURE, "fetch", f"{NAME}:2")
+    assert result.code == 254
+    assert '"2" expected for the label "version" but "1\ufffd[2J\ufffd2J" found' in result.err
+
+
 def test_progress_on_a_terminal(client: Rkt, site: Site, data: bytes) -> None:
     site.pages["/app.aci"] = tagged(data, rate=600_000)
     command = " ".join(client.argv(INSECURE, "fetch", f"{site.url}/app.aci"))

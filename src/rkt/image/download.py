@@ -134,6 +134,7 @@ class Download:
         self._position = 0
 
     def close(self) -> None:
+        """End the connection and the bar; what came stays readable."""
         if self._response is not None:
             self._response.close()
             self._response = None
@@ -154,8 +155,7 @@ class Download:
         if not data:
             if self.total is not None and self._partial.size < self.total:
                 raise TransferError(f"{self.total - self._partial.size} bytes are missing")
-            self._response.close()
-            self._response = None
+            self.close()
             return b""
         if self._partial.size + len(data) > min(self._request.limit, self.total or self._request.limit):
             self._partial.restart("")
