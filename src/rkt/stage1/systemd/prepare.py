@@ -333,4 +333,3 @@ def program(pod: Pod, entry: AppPlan, root_fd: int) -> None:
     reason = executable.diagnose(root_fd, unit.argv[0])
     if reason:
         _write(pod.stage1_root, f"rkt/diagnostic/{entry.app.name}", f"Error: {reason}\n")
-

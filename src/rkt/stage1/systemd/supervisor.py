@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 PROGRAMS = ("/usr/bin/systemd-nspawn", "/bin/systemd-nspawn")
 UNIT_DIRECTORY = "/rkt/units"
+SETPRIV = "/usr/bin/setpriv"
+SYSTEMD = "/usr/lib/systemd/systemd"
+
+_SIGKILL = 9
 
 # What systemd and journald need to start apps as anybody, in mount namespaces of their own, and to end them.
 _SUPERVISOR = frozenset(
@@ -68,6 +72,9 @@ def _unit(own: dict[str, str]) -> str:
 
 def program() -> str:
     """The path of systemd-nspawn; RktError when the host has none."""
+    for path in (SETPRIV, SYSTEMD):
+        if not os.access(path, os.X_OK):
+            raise RktError(f"{path} is not installed", hint="on Debian: apt-get install systemd util-linux")
     for path in PROGRAMS:
         if os.access(path, os.X_OK):
             return path
@@ -155,6 +162,7 @@ def leave_own_cgroup(directory: str) -> list[OSError]:
     for controller, path in own.items():
         parent, _, name = path.rpartition("/")
         if controller in mounted and name.startswith("machine-rkt"):
+            # this process must be out before the rest is killed
             cgroup.attach(parent or "/", 0, mounted=[mounted[controller]])
     return leave_cgroup(directory)
 
@@ -174,6 +182,7 @@ def leave_cgroup(directory: str) -> list[OSError]:
         if controller not in mounted or not name.rpartition("/")[2].startswith("machine-rkt"):
             continue
         try:
+            kill(name, [mounted[controller]])
             cgroup.remove(name, mounted=[mounted[controller]])
         except OSError as error:
             faults.append(error)
@@ -182,13 +191,23 @@ def leave_cgroup(directory: str) -> list[OSError]:
     return faults
 
 
+def kill(path: str, mounted: list[cgroup.Hierarchy]) -> None:
+    """End what is left in a pod's cgroup: its lock is free, so its supervisor is gone."""
+    for pid in cgroup.processes(path, mounted=mounted):
+        try:
+            os.kill(pid, _SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
 def arguments(plan: Plan, host: Host) -> list[str]:
     """The command line of systemd-nspawn."""
     pod, flags = plan.pod, plan.flags
     argv = [
         program(),
-        "--boot",
         "--settings=no",
+        # halt.target: what --boot would choose, which is not used because of setpriv below
+        "--kill-signal=SIGRTMIN+3",
         "--notify-ready=yes",
         f"--register={'yes' if host.machined else 'no'}",
         f"--link-journal={'try-guest' if host.systemd and os.path.isdir('/var/log/journal') else 'no'}",
@@ -213,11 +232,11 @@ def arguments(plan: Plan, host: Host) -> list[str]:
     # At the end of a pipe nspawn would end the pod: without a terminal, stdin is not forwarded.
     interactive = flags.interactive and os.isatty(0)
     argv.append(f"--console={'interactive' if interactive else 'read-only'}")
+    # A killed supervisor takes the pod with it: the pod is exited as soon as its lock is free.
+    argv += ["--", SETPRIV, "--pdeathsig", "KILL", "--", SYSTEMD]
     if flags.debug:
-        argv += ["--", "--log-level=debug", "--log-target=console", "--show-status=1"]
-    else:
-        argv += ["--", "--log-target=null", "--show-status=0"]
-    return argv
+        return [*argv, "--log-level=debug", "--log-target=console", "--show-status=1"]
+    return [*argv, "--log-target=null", "--show-status=0"]
 
 
 def _capabilities(apps: list[str] | None) -> list[str]:
