@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from rkt.store.index import ImageInfo
 
 SHORT_ID = len("sha512-") + 12
-HEADERS = {"id": "ID", "name": "NAME", "size": "SIZE", "importtime": "IMPORT TIME", "lastused": "LAST USED"}
+HEADERS = {
+    "id": "ID",
+    "name": "NAME",
+    "size": "SIZE",
+    "importtime": "IMPORT TIME",
+    "lastused": "LAST USED",
+    "verified": "VERIFIED",
+}
 SORT: dict[str, Callable[[ImageInfo], Any]] = {
     "name": lambda info: info.name,
     "importtime": lambda info: info.import_time,
@@ -32,12 +39,13 @@ def run(call: Call) -> int:
             except (RktError, OSError):
                 # Removed at this moment.
                 continue
+        verified = store.verifications() if "verified" in call.flags["fields"] else {}
     order = [SORT[field] for field in call.flags["sort"]]
     images.sort(key=lambda image: [of(image[0]) for of in order], reverse=call.flags["order"] == "desc")
     if call.flags["format"]:
         call.print(_json(images, pretty=call.flags["format"] == "json-pretty"))
     else:
-        call.print(_table(call, images))
+        call.print(_table(call, images, verified))
     return 0
 
 
@@ -53,7 +61,7 @@ def _name(name: str, manifest: bytes) -> str:
     return f"{name}:{version}"
 
 
-def _table(call: Call, images: list[tuple[ImageInfo, str]]) -> str:
+def _table(call: Call, images: list[tuple[ImageInfo, str]], verified: dict[str, tuple[str, str]]) -> str:
     from rkt.cli import times
     from rkt.cli.table import Table
 
@@ -65,12 +73,20 @@ def _table(call: Call, images: list[tuple[ImageInfo, str]]) -> str:
         "size": lambda info, _: str(info.total_size) if full else times.size(info.total_size),
         "importtime": lambda info, _: time(info.import_time),
         "lastused": lambda info, _: time(info.last_used),
+        "verified": lambda info, _: _verified(verified.get(info.key), full=full),
     }
     fields: list[str] = call.flags["fields"]
     table = Table(() if call.flags["no-legend"] else [HEADERS[field] for field in fields])
     for info, name in images:
         table.row(*(cells[field](info, name) for field in fields))
     return table.render()
+
+
+def _verified(how: tuple[str, str] | None, *, full: bool) -> str:
+    """How an image was verified, in full with the digest or the key."""
+    if how is None:
+        return "unknown"
+    return " ".join(how).strip() if full else how[0]
 
 
 def _json(images: list[tuple[ImageInfo, str]], *, pretty: bool) -> str:

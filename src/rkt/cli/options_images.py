@@ -12,6 +12,7 @@ FORMAT = Option(
     choices=("json", "json-pretty"),
 )
 FIELDS = ("id", "name", "size", "importtime", "lastused")
+MORE_FIELDS = ("verified",)
 OVERWRITE = Option("overwrite", "bool", "false", "replace what is there")
 ROOTFS_ONLY = Option("rootfs-only", "bool", "false", "only the root file system, without the manifest")
 STORE_ONLY = Option(
@@ -109,8 +110,8 @@ TABLE = {
                 "fields",
                 "choices",
                 ",".join(FIELDS),
-                "comma-separated columns to print: " + ", ".join(FIELDS),
-                choices=FIELDS,
+                "comma-separated columns to print: " + ", ".join((*FIELDS, *MORE_FIELDS)),
+                choices=(*FIELDS, *MORE_FIELDS),
             ),
             FORMAT,
             Option("full", "bool", "false", "print full image IDs, sizes in bytes and exact times"),

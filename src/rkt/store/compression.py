@@ -172,7 +172,7 @@ class Decompressor:
             return
         while len(self._first) < 6 and (data := self._source.read(self._input)):
             self._first += data
-        if detect(self._first) != self.kind:
+        if detect(self._first) != self.kind and not (self.kind == "zstd" and _is_skippable(self._first)):
             raise RktError(f"the {self.kind} data is followed by something else")
         self._decoder = self._make()
 
@@ -190,6 +190,11 @@ class Decompressor:
                 break
         if padding % 4:
             raise RktError("the xz data is followed by something else")
+
+
+def _is_skippable(first: bytes) -> bool:
+    """A zstd frame that holds no content, as the table of contents behind a layer (RFC 8878, section 3.1.2)."""
+    return first[1:4] == b"\x2a\x4d\x18" and first[0] & 0xF0 == 0x50
 
 
 def _too_large(limit: int | None) -> RktError:
