@@ -27,11 +27,14 @@ ip link set lo up
 ip netns add world
 ip link add up0 type veth peer name up0 netns world
 ip address add 203.0.113.2/24 dev up0
+ip address add 2001:db8::2/64 dev up0 nodad
 ip link set up0 up
 ip -n world link set lo up
 ip -n world link set up0 up
 ip -n world address add 203.0.113.1/24 dev up0
+ip -n world address add 2001:db8::1/64 dev up0 nodad
 iptables -t nat -S >/dev/null
+ip6tables -t nat -S >/dev/null
 echo ready
 exec sleep 1000
 """
@@ -55,7 +58,8 @@ before = os.readlink("/proc/self/ns/net")
 try:
     done = lifecycle.setup(lifecycle.NetworkRequest(
         spec["uuid"], spec["pod"], parse_networks(spec["net"]), local_config=spec["config"],
-        ports=[ForwardedPort(*port) for port in spec["ports"]], notify=said.append, time_limit=spec["limit"]))
+        ports=[ForwardedPort(*port[:4], count=(port[4:] or [1])[0]) for port in spec["ports"]],
+        notify=said.append, time_limit=spec["limit"], **spec["more"]))
 except RktError as exc:
     same = os.readlink("/proc/self/ns/net") == before
     print(gojson.dumps({{"error": one_line(exc), "said": said, "same": same}}))
@@ -145,6 +149,7 @@ class Host:
         uuid: str = UUID,
         limit: float = 30,
         code: str = _SETUP,
+        **more: Any,
     ) -> list[str]:
         specification = {
             "uuid": uuid,
@@ -154,6 +159,7 @@ class Host:
             "ports": ports,
             "command": command,
             "limit": limit,
+            "more": more,
         }
         source = code.format(source=os.path.abspath(SOURCE))
         return self.command("/usr/bin/python3", "-IS", "-c", source, json.dumps(specification))
@@ -178,6 +184,18 @@ class Host:
         assert process.stdout is not None
         return json.loads(process.stdout.readline()), process
 
+    def without_iptables(self) -> None:
+        """From now on this host has nftables only: nothing can execute iptables."""
+        for name in ("xtables-nft-multi", "xtables-legacy-multi"):
+            self.ok("mount", "--bind", "/dev/null", f"/usr/sbin/{name}")
+
+    def fetch(self, address: str, port: int, *, world: bool = False) -> str:
+        """What a server answers to the host or to the world; empty if there is none."""
+        argv = python(FETCH.format(address=address, port=port))
+        words = self.world(*argv) if world else self.command(*argv)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+        return done.stdout.strip()
+
     def teardown(self, uuid: str = UUID, limit: float = 30) -> list[str]:
         source = _TEARDOWN.format(source=os.path.abspath(SOURCE))
         argv = ["/usr/bin/python3", "-IS", "-c", source, self.pod(uuid), uuid, self.config, str(limit)]
@@ -185,11 +203,11 @@ class Host:
 
     def state(self) -> dict[str, list[str]]:
         """What a pod could leave behind on this host."""
+        saved = [self.run(f"{program}-save").stdout for program in ("iptables", "ip6tables")]
         rules = [
-            line
-            for line in self.ok("iptables-save", "-t", "nat").splitlines()
-            if line.startswith(("-", ":RKT", ":CNI"))
+            line for text in saved for line in text.splitlines() if line.startswith(("-", ":RKT", ":CNI"))
         ]
+        rules += [line for line in self.ok("nft", "list", "tables").splitlines() if " inet " in line]
         leases = self.ok("find", "/var/lib/cni", "-name", "[0-9]*").split()
         return {
             "rules": sorted(line.split(" [")[0] for line in rules),
@@ -203,18 +221,26 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
+# Answers on both families, on ``count`` ports from ``port`` on, with its word, the port and who has asked.
 SERVE = """
-import socket, sys
-server = socket.create_server(("0.0.0.0", {port}))
+import select, socket
+servers = [socket.create_server(("::", {port} + n), family=socket.AF_INET6, dualstack_ipv6=True)
+    for n in range({count})]
 print("listening", flush=True)
 while True:
-    connection, peer = server.accept()
-    connection.sendall(("{word} " + peer[0]).encode())
-    connection.close()
+    for server in select.select(servers, [], [])[0]:
+        connection, peer = server.accept()
+        connection.sendall(f"{word} {{server.getsockname()[1]}} {{peer[0].removeprefix('::ffff:')}}".encode())
+        connection.close()
 """
+
+
+def serve(word: str, port: int, count: int = 1) -> list[str]:
+    return python(SERVE.format(word=word, port=port, count=count))
+
 
 FETCH = """
 import socket, sys
-connection = socket.create_connection(({address!r}, {port}), timeout=10)
+connection = socket.create_connection(({address!r}, {port}), timeout=5)
 print(connection.recv(100).decode())
 """

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from network_host import FETCH, SERVE, UUID, Host, python
+from network_host import FETCH, UUID, Host, python, serve
 
 OTHER = "aaaaaaaa-4b5a-4978-8695-a4b3c2d1e0f1"
 
@@ -60,14 +60,12 @@ def test_default_network(host: Host, clean: None) -> None:
 
 
 def test_masqueraded_traffic_reaches_the_world(host: Host, clean: None) -> None:
-    server = subprocess.Popen(
-        host.world(*python(SERVE.format(port=7, word="world"))), stdout=subprocess.PIPE, text=True
-    )
+    server = subprocess.Popen(host.world(*serve("world", 7)), stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         assert server.stdout.readline() == "listening\n"
         _, inside = host.setup("default", *python(FETCH.format(address="203.0.113.1", port=7)))
-        assert inside == "world 203.0.113.2\n"
+        assert inside == "world 7 203.0.113.2\n"
         host.teardown()
         # Restricted to the host: no route out, but to the host's end.
         done, inside = host.setup("default-restricted", "ip", "-j", "route")
@@ -96,41 +94,6 @@ def test_host_network_creates_nothing(host: Host, clean: None) -> None:
     assert not done["moved"]
     assert done["netns"] == ""
     assert os.listdir(host.pod()) == []
-
-
-@pytest.mark.promise("P7")
-def test_forwarded_ports_from_the_world_and_from_loopback(host: Host, clean: None) -> None:
-    ports = [("tcp", "", 8080, 80), ("tcp", "203.0.113.2", 8081, 80)]
-    _, pod = host.start("default", *python(SERVE.format(port=80, word="pod")), ports=ports)
-    try:
-        assert pod.stdout is not None
-        assert pod.stdout.readline() == "listening\n"
-
-        def fetch(prefix: list[str], address: str, port: int) -> str:
-            argv = [*prefix, *python(FETCH.format(address=address, port=port))]
-            return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False).stdout
-
-        world, own = host.world(), host.command()
-        assert fetch(world, "203.0.113.2", 8080) == "pod 203.0.113.1\n"
-        assert fetch(world, "203.0.113.2", 8081) == "pod 203.0.113.1\n"
-        assert fetch(own, "127.0.0.1", 8080) == "pod 172.16.28.1\n"
-        assert fetch(own, "203.0.113.2", 8080).startswith("pod ")
-        assert fetch(own, "127.0.0.1", 8081) == ""  # forwarded for one address only
-        nat = host.ok("iptables", "-t", "nat", "-S")
-        assert f"RKT-PFWD-DNAT-{UUID[:8]}" in nat
-        assert f"RKT-PFWD-SNAT-{UUID[:8]}" in nat
-        # A second pod cannot have the port while the first runs.
-        done, _ = host.setup("default", ports=[("tcp", "", 8080, 1)], uuid=OTHER)
-        assert done["error"] == f"port tcp-0.0.0.0:8080 already mapped to pod port 80 of pod {UUID}"
-        assert done["same"]
-    finally:
-        pod.kill()
-        pod.communicate()
-    # An ended pod that is not collected yet does not keep its ports.
-    done, _ = host.setup("default", ports=[("tcp", "", 8080, 1)], uuid=OTHER)
-    assert "error" not in done
-    assert host.teardown(OTHER) == []
-    assert host.teardown() == []
 
 
 def test_arguments_reach_the_address_management(host: Host, clean: None) -> None:

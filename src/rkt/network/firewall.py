@@ -69,9 +69,15 @@ def choose() -> str:
 
 
 def is_installed(program: str) -> bool:
-    """Whether a program is in the search path of children."""
-    places = (os.environ.get("PATH") or process.CLEAN_ENVIRONMENT["PATH"]).split(":")
-    return any(os.access(os.path.join(place, program), os.X_OK) for place in places)
+    """Whether this host has a program."""
+    return bool(_path(program))
+
+
+def _path(program: str) -> str:
+    """Where a program is, empty if nowhere; a user's PATH may leave out the administrator's directories."""
+    places = [*os.environ.get("PATH", "").split(":"), *process.CLEAN_ENVIRONMENT["PATH"].split(":")]
+    candidates = (os.path.join(place, program) for place in places if place.startswith("/"))
+    return next((path for path in candidates if os.access(path, os.X_OK)), "")
 
 
 def apply(kind: str, uuid: str, translation: Translation) -> None:
@@ -248,11 +254,11 @@ def _restore(program: str, lines: list[str]) -> None:
 
 
 def _run(argv: list[str], text: str = "") -> str:
-    try:
-        done = process.run(argv, input=text.encode(), timeout=TIME_LIMIT)
-    except FileNotFoundError as exc:
+    program = _path(argv[0])
+    if not program:
         raise RktError(
             f"cannot change the translation of addresses: {argv[0]} not found",
             hint="install the package " + ("nftables" if argv[0] == "nft" else "iptables"),
-        ) from exc
+        )
+    done = process.run([program, *argv[1:]], input=text.encode(), timeout=TIME_LIMIT)
     return done.stdout.decode(errors="replace")

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from rkt.linux import process
 from rkt.network import firewall
 from rkt.network.firewall import Translation
 from rkt.network.forwarding import ForwardedPort
@@ -91,7 +92,9 @@ def test_iptables_comes_first(tmp_path: object, monkeypatch: pytest.MonkeyPatch)
     assert firewall.choose() == "iptables"
     only_nft = f"{tmp_path}/bin"
     subprocess.run(["mkdir", only_nft], check=True)
-    monkeypatch.setenv("PATH", only_nft)
+    monkeypatch.setenv("PATH", "")
+    assert firewall.is_installed("iptables-restore")  # the administrator's directories are looked at too
+    monkeypatch.setitem(process.CLEAN_ENVIRONMENT, "PATH", only_nft)
     with pytest.raises(Exception, match="neither iptables-restore nor nft is installed"):
         firewall.choose()
     nft = shutil.which("nft", path="/usr/sbin:/usr/bin")
