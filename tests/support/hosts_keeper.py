@@ -13,6 +13,7 @@ keeper outlives a test run that is killed: it sees the end of its standard input
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
@@ -25,6 +26,7 @@ from typing import Any
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 CGROUPS = "/sys/fs/cgroup"
 RUN_SIZE = "6g"
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def cgroup_directories(name: str) -> list[str]:
@@ -106,6 +108,8 @@ def keep(plan: dict[str, Any]) -> int:
     """Start the host, wait for its end or the test run's, remove what is left; the host's exit status."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    # Orphans of the host come to this process.
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     name = f"{plan['cgroup']}-{os.getpid()}" if plan["cgroup"] else None
     groups = cgroup_directories(name) if name else []
     if name:
@@ -131,9 +135,19 @@ def keep(plan: dict[str, Any]) -> int:
         finally:
             child.kill()
             code = child.wait()
+            reap()
     finally:
         remove_cgroups(groups)
     return code
+
+
+def reap() -> None:
+    """Wait until the first process of the namespaces, an orphan by now, and so all in them have gone."""
+    try:
+        while True:
+            os.wait()
+    except ChildProcessError:
+        pass
 
 
 def watch(child: subprocess.Popen[bytes]) -> None:
