@@ -230,10 +230,13 @@ class Download:
 
 def validator(response: Response) -> str:
     """What names exactly this content in ``If-Range``: a strong ETag or a date; "" without either."""
-    etag = response.header("ETag")
+    etag, date = response.header("ETag"), response.header("Last-Modified")
+    if not (etag + date).isprintable():
+        # a folded header; it could not be sent back
+        return ""
     if etag.startswith('"') and etag.endswith('"') and len(etag) > 2:
         return etag
-    return "" if etag else response.header("Last-Modified")
+    return "" if etag else date
 
 
 def content_range(text: str) -> tuple[int, int, int | None]:

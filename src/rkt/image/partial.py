@@ -18,7 +18,6 @@ import os
 import stat
 import time
 
-from rkt.linux import files
 from rkt.linux.lock import Lock
 from rkt.store.directories import own_file
 
@@ -52,8 +51,10 @@ class Partial:
         self.validator = validator
         _unlink(self.path + SIDECAR)
         if validator:
-            text = f"{validator}\n{_boot()}\n"
-            files.write_atomic(self.path + SIDECAR, text, _MODE)
+            # Not renamed into place: a torn one is not believed, and nothing else is left by a crash.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            with open(os.open(self.path + SIDECAR, flags, _MODE), "wb", buffering=0) as file:
+                file.write(f"{validator}\n{_boot()}\n".encode("latin-1", "replace"))
 
     def append(self, data: bytes) -> None:
         view = memoryview(data)
