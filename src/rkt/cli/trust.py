@@ -27,6 +27,10 @@ def run(call: Call) -> int:
     refusal = _refusal(call, prefix)
     if refusal is not None:
         return refusal
+    if ":" in prefix or prefix.partition("/")[0] == "docker.io":
+        from rkt.image.oci.names import trust_name
+
+        prefix = trust_name(prefix)
     settings = call.globals
     keystore = Keystore(settings.system_config, settings.local_config)
     reviewer = Reviewer(

@@ -28,10 +28,11 @@ class VerificationError(RktError):
 class Plain:
     """A source whose bytes nobody vouches for, because the caller said so."""
 
-    __slots__ = ("_source",)
+    __slots__ = ("_source", "verified")
 
     def __init__(self, source: Readable) -> None:
         self._source = source
+        self.verified = "none", ""
 
     def read(self, size: int, /) -> bytes:
         return self._source.read(size)
@@ -98,7 +99,9 @@ class Admission:
 
         source = _Watched(verified)
         try:
-            return self._store.import_image(source, latest=latest, check=judge)
+            key = self._store.import_image(source, latest=latest, check=judge)
+            self._store.put_verification(key, *verified.verified)
+            return key
         except VerificationError:
             raise
         except (RktError, OSError) as error:

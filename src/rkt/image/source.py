@@ -47,7 +47,7 @@ class VerifiedSource:
     carry a revocation); each is checked and the one that is trusted for the name counts.
     """
 
-    __slots__ = ("_keystore", "_signature", "_source", "_verifications", "read_all")
+    __slots__ = ("_keystore", "_signature", "_source", "_verifications", "read_all", "verified")
 
     def __init__(self, source: Readable, signature: bytes, keystore: Keystore) -> None:
         """Raises RktError when no trusted key can have made the signature: before the image is read."""
@@ -56,6 +56,7 @@ class VerifiedSource:
         self._signature = openpgp.parse_signature(signature)
         self._verifications: dict[bytes, Verification] = {}
         self.read_all = False
+        self.verified = "none", ""
         candidates = keystore.candidates(self._signature)
         if not candidates:
             raise RktError("openpgp: signature made by unknown entity")
@@ -94,6 +95,7 @@ class VerifiedSource:
                     failure = error
                     continue
             notify("\n  ".join(["signature verified:", *key.identities]))
+            self.verified = "openpgp", key.fingerprint
             return
         raise failure
 

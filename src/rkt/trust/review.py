@@ -8,10 +8,11 @@ from rkt.trust.keystore import check_prefix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rkt.trust.keystore import Keystore
     from rkt.trust.openpgp import Key
+    from rkt.trust.sigstore import PublicKey
 
 QUESTION = "Are you sure you want to trust this key (yes/no)?"
 
@@ -46,8 +47,11 @@ def add_keys(keystore: Keystore, data: bytes, *, prefix: str, location: str, rev
     Returns whether they were.  Raises RktError when the file is no key or nobody can be asked.
     """
     check_prefix(prefix)
+    from rkt.trust import sigstore
+
+    keys: list[Key] | list[PublicKey]
     try:
-        keys = openpgp.parse_keys(data)
+        keys = [sigstore.PublicKey(data)] if sigstore.is_public_key(data) else openpgp.parse_keys(data)
     except RktError as error:
         raise RktError(f"error reading the key {location}") from error
     review.notify(summary(keys, prefix, location))
@@ -57,16 +61,19 @@ def add_keys(keystore: Keystore, data: bytes, *, prefix: str, location: str, rev
     manner = "without" if review.accept else "after"
     review.result(f'Trusting "{location}" for prefix "{prefix}" {manner} fingerprint review.')
     for key in keys:
-        path = keystore.add(key, prefix)
+        path = keystore.add(key, prefix) if isinstance(key, openpgp.Key) else keystore.add_public(key, prefix)
         kind = f'key for prefix "{prefix}"' if prefix else "root key"
         review.result(f'Added {kind} at "{path}"')
     return True
 
 
-def summary(keys: list[Key], prefix: str, location: str) -> str:
+def summary(keys: Sequence[Key | PublicKey], prefix: str, location: str) -> str:
     """What a person needs to see of keys before trusting them."""
     lines = [f'prefix: "{prefix}"', f'key: "{location}"']
     for key in keys:
+        if not isinstance(key, openpgp.Key):
+            lines.append(f"public key ({key.kind}), sha256 fingerprint is: {key.fingerprint}")
+            continue
         lines.append(f"gpg key fingerprint is: {openpgp.format_fingerprint(key.fingerprint)}")
         lines += [f"    subkey fingerprint: {openpgp.format_fingerprint(one)}" for one in key.subkeys]
         lines += [f"\t{identity}" for identity in key.identities]

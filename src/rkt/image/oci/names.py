@@ -56,6 +56,15 @@ def parse(text: str) -> ContainerName:
         raise RktError(f'invalid docker reference "{text[:400]}"') from error
 
 
+def trust_name(prefix: str) -> str:
+    """The image name that keys for a registry, or a part of one, are kept under: ``HOST_PORT/...``."""
+    from rkt.appc import identifiers
+
+    registry, slash, rest = prefix.partition("/")
+    registry = DOCKER_HUB if registry in _HUB_NAMES else registry
+    return identifiers.sanitize_identifier(f"{registry}{slash}{rest}")
+
+
 def is_tag(text: str) -> bool:
     """Whether a word can be a tag."""
     return 0 < len(text) <= _LONGEST_TAG and not set(text) - _TAG and text[0] not in ".-"

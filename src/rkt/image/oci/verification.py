@@ -12,6 +12,7 @@ Keys are those of ``rkt trust``, for appc names and container names alike.
 from __future__ import annotations
 
 from rkt.errors import RktError
+from rkt.image.oci import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def verify(
         )
     from rkt.trust import sigstore, simple_signing
 
-    trusted = sigstore_name(name)
+    trusted = names.trust_name(name.name)
     failures: list[RktError] = []
     public = keystore.public_keys_for(trusted)
     openpgp = keystore.keys_for(trusted)
@@ -108,18 +109,9 @@ def verify(
 
 def _check(said: Payload, name: ContainerName, digest: str) -> None:
     """Whether a signature is of this image: of its digest, and under its name (and tag, if it says one)."""
-    from rkt.image.oci import names
-
     if said.digest != digest:
         raise RktError(f"the signature is of another image, {said.digest[:200]}")
     signed = names.parse(said.reference)
     tagged = ":" in said.reference.rpartition("/")[2].partition("@")[0]
     if signed.name != name.name or (tagged and name.tag and signed.tag not in ("", name.tag)):
         raise RktError(f'the signature is of an image called "{said.reference[:200]}"')
-
-
-def sigstore_name(name: ContainerName) -> str:
-    """The name keys are trusted for: that of the converted image."""
-    from rkt.image.oci.manifest import identifier
-
-    return identifier(name.name)
