@@ -141,6 +141,9 @@ class TestUrl:
                 "cannot get https://127.0.0.1:1/a.aci: connection refused",
             ),
             ([INSECURE, "https://u:secret@127.0.0.1/a.aci"], "holds credentials"),
+            ([INSECURE, "https://[/a.aci"], "no valid URL"),
+            ([INSECURE, "https://a:99999/a.aci"], "no valid URL"),
+            ([INSECURE, "https://a/\udcff.aci"], "no valid URL"),
             ([INSECURE, "https://127.0.0.1/a"], 'invalid image string "https://127.0.0.1/a"'),
         ):
             result = client(*words[:-1], "fetch", words[-1])
@@ -575,6 +578,17 @@ class TestServers:
         )
         assert result.code == 254
         assert site.connects == ["example.com:443"]
+
+    def test_proxy_that_is_none(self, client: Rkt, site: Site) -> None:
+        for proxy, message in (
+            ("socks5://127.0.0.1:1", "it is no http proxy"),
+            ("http://[:1", "it is no URL"),
+            ("http://u:secret@127.0.0.1:1", "connection refused (through the proxy 127.0.0.1)"),
+        ):
+            result = client(INSECURE, "fetch", "https://example.com/app.aci", env={"HTTPS_PROXY": proxy})
+            assert result.code == 254
+            assert message in result.err
+            assert "secret" not in result.err
 
     def test_busy_server_is_asked_again(self, client: Rkt, site: Site, data: bytes) -> None:
         site.pages["/app.aci"] = Page(data, statuses=[503, 429])

@@ -127,7 +127,10 @@ def _manager(proxy: str, context: ssl.SSLContext | None, *, guarded: bool) -> ur
     if not proxy:
         manager = urllib3.PoolManager(maxsize=_CONNECTIONS_PER_HOST, timeout=timeout, ssl_context=context)
     else:
-        parts = urllib3.util.parse_url(proxy)
+        try:
+            parts = urllib3.util.parse_url(proxy)
+        except urllib3.exceptions.HTTPError:
+            raise HttpError("the proxy of the environment cannot be used: it is no URL") from None
         if parts.scheme not in ("http", "https") or not parts.host:
             raise HttpError(f"proxy {parts.scheme}://{parts.host} cannot be used: it is no http proxy")
         headers = urllib3.make_headers(proxy_basic_auth=parts.auth) if parts.auth else None

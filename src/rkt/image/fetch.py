@@ -178,8 +178,10 @@ class Fetcher:
         return containers.fetch(reference)
 
     def _fetch_url(self, url: str, signature: str) -> str:
+        from rkt.image import http
         from rkt.image.remote import Target, signature_url
 
+        http.split(url)
         return self._remote().fetch(Target(url, signature_url(url), signature_file=signature))
 
     def _fetch_name(self, name: ImageName, text: str, signature: str = "", *, guarded: bool = False) -> str:

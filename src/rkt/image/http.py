@@ -341,7 +341,8 @@ class Client:
             )
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             kind = TransferError if _is_passing(error) else HttpError
-            raise kind(f"cannot get {shown(url)}: {_reason(error)}") from None
+            way = f" (through the proxy {manager.proxy.host})" if manager.proxy else ""
+            raise kind(f"cannot get {shown(url)}: {_reason(error)}{way}") from None
 
 
 def split(url: str) -> SplitResult:
@@ -353,7 +354,7 @@ def split(url: str) -> SplitResult:
         raise HttpError(f'"{url}" is no valid URL: {error}') from None
     if parts.scheme not in ("http", "https"):
         raise HttpError(f'"{shown(url)}" is neither https nor http')
-    if not host or any(letter <= " " or letter == "\x7f" for letter in url):
+    if not host or " " in url or not url.isprintable():
         raise HttpError(f'"{shown(url)}" is no valid URL')
     if "@" in parts.netloc:
         raise HttpError(
