@@ -146,7 +146,7 @@ def _manager(proxy: str, context: ssl.SSLContext | None, *, guarded: bool) -> ur
     return manager
 
 
-class _GuardedConnection(HTTPConnection):  # type: ignore[misc]
+class _GuardedConnection(HTTPConnection):  # type: ignore[misc, unused-ignore]
     """Looks where a name has led to, before anything is sent there."""
 
     def _new_conn(self) -> socket.socket:
@@ -158,13 +158,13 @@ class _GuardedConnection(HTTPConnection):  # type: ignore[misc]
         return connected
 
 
-class _GuardedTlsConnection(HTTPSConnection, _GuardedConnection):  # type: ignore[misc]
+class _GuardedTlsConnection(HTTPSConnection, _GuardedConnection):  # type: ignore[misc, unused-ignore]
     pass
 
 
-class _GuardedPool(HTTPConnectionPool):  # type: ignore[misc]
+class _GuardedPool(HTTPConnectionPool):  # type: ignore[misc, unused-ignore]
     ConnectionCls = _GuardedConnection
 
 
-class _GuardedTlsPool(HTTPSConnectionPool):  # type: ignore[misc]
+class _GuardedTlsPool(HTTPSConnectionPool):  # type: ignore[misc, unused-ignore]
     ConnectionCls = _GuardedTlsConnection
