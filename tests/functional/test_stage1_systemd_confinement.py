@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
+import select
 import time
 from collections.abc import Iterator
 
@@ -168,6 +170,62 @@ def test_nothing_of_the_host_is_inherited(rkt: driver.Rkt, box: str) -> None:
     assert links[0] == "/dev/null"
     assert all(link.startswith(("socket:", "/dev/null", "/proc/")) for link in links), links
     assert lines(result)[-1] == "/"
+
+
+@pytest.mark.promise("P4")
+def test_host_programs_cannot_be_written_through_proc(rkt: driver.Rkt, box: str) -> None:
+    """An app that tries to overwrite the program of every process it sees, while others enter."""
+    programs = ("/usr/lib/systemd/systemd", "/usr/lib/systemd/systemd-journald", "/usr/bin/python3.11")
+    before = [(os.stat(path).st_mtime_ns, os.stat(path).st_size) for path in programs]
+    script = (
+        "touch /ready; while :; do for exe in /proc/[0-9]*/exe; do "
+        "(echo pwned >>$exe) 2>/dev/null && echo wrote $exe; done; done"
+    )
+    with Running(rkt, box, "--exec=/bin/sh", "--", "-c", script) as pod:
+        pod.wait_for("/ready")
+        for _ in range(5):
+            assert pod.enter("/bin/true").code == 0
+    wrote = {line.split("/")[2] for line in lines(pod.result) if line.startswith("wrote")}
+    assert "1" not in wrote
+    assert [(os.stat(path).st_mtime_ns, os.stat(path).st_size) for path in programs] == before
+
+
+@pytest.mark.promise("P5")
+def test_interactive_app_has_a_terminal_of_its_own(rkt: driver.Rkt, box: str) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        flags = ("--insecure-options=image", "run", "--net=none", "--interactive")
+        words = rkt.argv(*flags, box, "--exec=/bin/sh")
+        os.execve(words[0], words, {**rkt.environment, "TERM": "dumb"})
+    try:
+        _expect(terminal, b"# ")
+        os.write(terminal, b"tty; echo sleep''ing; sleep 100\n")
+        _expect(terminal, b"/dev/pts/0")
+        _expect(terminal, b"sleeping")
+        # ctrl-C is the app's; the shell may not have come as far as sleep
+        time.sleep(0.5)
+        os.write(terminal, b"\x03")
+        _expect(terminal, b"# ")
+        os.write(terminal, b"exit 6\n")
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and select.select([terminal], [], [], 20)[0]:
+            try:
+                os.read(terminal, 4096)
+            except OSError:
+                break
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 6
+    finally:
+        os.close(terminal)
+
+
+def _expect(terminal: int, text: bytes, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    found = b""
+    while not found.endswith(text) and text + b"\r\n" not in found and text + b"\x1b" not in found:
+        assert time.monotonic() < deadline, found
+        if select.select([terminal], [], [], 0.2)[0]:
+            # one byte at a time: what follows the text is for the next call
+            found += os.read(terminal, 1)
 
 
 # -- enter -----------------------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ class _Undo:
             namespaces.setns(fd, namespaces.KINDS[kind])
         os.chdir(self.pod.directory)
         for fault in lifecycle.teardown(self.pod.directory, self.pod.uuid, self.flags.local_config):
-            _network_note(f"error undoing the network setup: {fault}")
+            _network_note(f"error undoing the network setup: {one_line(fault)}")
         for error in supervisor.leave_own_cgroup(self.pod.directory):
             _note(f"error removing the cgroup of the pod: {error}")
 

@@ -52,10 +52,7 @@ def enter_mount_namespace() -> None:
 def stage1_root(plan: Plan) -> None:
     """stage1's own root: identity, units, users, environments."""
     root = plan.pod.stage1_root
-    if not _is_tmpfs("/run"):
-        # nspawn removes its files there with a function that refuses disk file systems, and says so.
-        files.make_directory(_NSPAWN_RUN, parents=True)
-        mount.mount("tmpfs", _NSPAWN_RUN, "tmpfs", mount.MS_NOSUID | mount.MS_NODEV, "mode=0755")
+    give_nspawn_tmpfs()
     _write(root, "etc/machine-id", plan.pod.machine_id + "\n", 0o444)
     _write(root, "etc/hostname", plan.hostname + "\n")
     passwd, group = user_files(plan)
@@ -65,6 +62,14 @@ def stage1_root(plan: Plan) -> None:
         _write(root, f"{units.DIRECTORY}/{name}", text)
     for entry in plan.apps:
         _write(root, f"rkt/env/{entry.app.name}", environment.encode(entry.environment))
+
+
+def give_nspawn_tmpfs() -> None:
+    """In our mount namespace nspawn's files lie on a tmpfs, as on a host booted by systemd."""
+    if not _is_tmpfs("/run"):
+        # nspawn removes them with a function that refuses disk file systems, and says so.
+        files.make_directory(_NSPAWN_RUN, parents=True)
+        mount.mount("tmpfs", _NSPAWN_RUN, "tmpfs", mount.MS_NOSUID | mount.MS_NODEV, "mode=0755")
 
 
 def _is_tmpfs(path: str) -> bool:
@@ -137,7 +142,7 @@ def app_roots(plan: Plan, resolv_conf: str | None, notify: Callable[[str], objec
                     os.close(roots.fds.pop(name))
                     roots.fds[name] = os.open(root, _OPEN_DIRECTORY)
                 base(roots.fds[name], protect=not plan.flags.disable_paths)
-                name_files(plan, entry, roots.fds[name], resolv_conf)
+                own_name_files(plan, entry, roots.fds[name])
             except OSError as error:
                 raise RktError(f'unable to prepare the root file system of app "{name}"') from error
         mounter = mounts.Mounter(notify)
@@ -146,6 +151,7 @@ def app_roots(plan: Plan, resolv_conf: str | None, notify: Callable[[str], objec
         for entry in plan.apps:
             name = entry.app.name
             try:
+                given_name_files(plan, roots.fds[name], resolv_conf)
                 program(plan.pod, entry, roots.fds[name])
                 if entry.read_only:
                     mount.mount_setattr(roots.fds[name], set=mount.MOUNT_ATTR_RDONLY)
@@ -252,15 +258,23 @@ def _fill_devices(fd: int) -> None:
     os.close(os.open("console", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd))
 
 
-def name_files(plan: Plan, entry: AppPlan, root_fd: int, resolv_conf: str | None) -> None:
-    """/etc/hostname, /etc/resolv.conf and /etc/hosts, mounted over what the image has.
+def own_name_files(plan: Plan, entry: AppPlan, root_fd: int) -> None:
+    """/etc/hostname of the pod, and an /etc/hosts if the image has none: volumes come over these."""
+    stage1 = plan.pod.stage1_root
+    _bind_file(os.path.join(stage1, "etc/hostname"), root_fd, "/etc/hostname", read_only=True)
+    given = plan.flags.hosts != "default" or "/etc/hosts" in {mount.target for mount in entry.mounts}
+    if not given and not _exists(root_fd, "/etc/hosts"):
+        _write_hosts(stage1, plan.hostname, root_fd)
 
-    Who wins is the table of facts on DNS: the host's file, stage0's, a volume, a network's, the image's.
+
+def given_name_files(plan: Plan, root_fd: int, resolv_conf: str | None) -> None:
+    """/etc/resolv.conf and /etc/hosts of the caller (the host's or stage0's), else of a network.
+
+    They win over volumes and over the image's own (rkt's table of DNS and hosts).
     """
     stage1 = plan.pod.stage1_root
     flags = plan.flags
-    mounted = {mount.target for mount in entry.mounts}
-    chosen = [("/etc/hostname", os.path.join(stage1, "etc/hostname"), True)]
+    chosen = []
     if flags.resolv == "host":
         chosen.append(("/etc/resolv.conf", "/etc/resolv.conf", True))
     elif flags.resolv == "stage0":
@@ -273,14 +287,16 @@ def name_files(plan: Plan, entry: AppPlan, root_fd: int, resolv_conf: str | None
         chosen.append(("/etc/hosts", "/etc/hosts", True))
     elif flags.hosts == "stage0":
         chosen.append(("/etc/hosts", os.path.join(stage1, "etc/rkt-hosts"), False))
-    elif "/etc/hosts" not in mounted and not _exists(root_fd, "/etc/hosts"):
-        _write_hosts(stage1, plan.hostname, root_fd)
     for target, source, read_only in chosen:
-        fd = mounts.open_target(root_fd, target, directory=False)
-        try:
-            mount.bind_fd(source, fd, recursive=False, read_only=read_only)
-        finally:
-            os.close(fd)
+        _bind_file(source, root_fd, target, read_only=read_only)
+
+
+def _bind_file(source: str, root_fd: int, target: str, *, read_only: bool) -> None:
+    fd = mounts.open_target(root_fd, target, directory=False)
+    try:
+        mount.bind_fd(source, fd, recursive=False, read_only=read_only)
+    finally:
+        os.close(fd)
 
 
 def _exists(root_fd: int, path: str) -> bool:

@@ -93,7 +93,7 @@ def scope_name(machine: str) -> str:
 
 
 # What systemd-nspawn puts into a pod's /dev; nodes may be made of everything (archives hold some).
-_DEVICES = (
+DEVICES = (
     Rule("c", None, None, "m"),
     Rule("b", None, None, "m"),
     *(Rule("c", 1, minor, "rwm") for minor in (3, 5, 7, 8, 9)),  # null zero full random urandom
@@ -106,7 +106,7 @@ _DEVICES = (
 
 def device_rules(plan: Plan) -> list[Rule]:
     """The devices of the pod: the usual ones, and volumes that are devices."""
-    rules = list(_DEVICES)
+    rules = list(DEVICES)
     for entry in plan.apps:
         for mount in entry.mounts:
             status = None if mount.empty else os.stat(mount.source, follow_symlinks=False)
@@ -242,7 +242,11 @@ def arguments(plan: Plan, host: Host) -> list[str]:
 def _capabilities(apps: list[str] | None) -> list[str]:
     if apps is None:
         return ["--capability=all"]
-    needed = _SUPERVISOR | frozenset(apps)
+    return capability_options(_SUPERVISOR | frozenset(apps))
+
+
+def capability_options(needed: frozenset[str]) -> list[str]:
+    """The options that leave a container these capabilities and no others."""
     options = []
     if more := sorted(needed - _NSPAWN):
         options.append("--capability=" + ",".join(more))
