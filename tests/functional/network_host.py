@@ -84,6 +84,9 @@ print(gojson.dumps([one_line(fault) for fault in faults]))
 """
 
 
+_CHECK = _TEARDOWN.replace("lifecycle.teardown(", "lifecycle.check(")
+
+
 class Host:
     """The namespaces, kept by one sleeping process."""
 
@@ -196,8 +199,12 @@ class Host:
         done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
         return done.stdout.strip()
 
-    def teardown(self, uuid: str = UUID, limit: float = 30) -> list[str]:
-        source = _TEARDOWN.format(source=os.path.abspath(SOURCE))
+    def check(self, uuid: str = UUID) -> list[str]:
+        """Ask the plugins of a pod whether all is as they made it."""
+        return self.teardown(uuid, code=_CHECK)
+
+    def teardown(self, uuid: str = UUID, limit: float = 30, code: str = _TEARDOWN) -> list[str]:
+        source = code.format(source=os.path.abspath(SOURCE))
         argv = ["/usr/bin/python3", "-IS", "-c", source, self.pod(uuid), uuid, self.config, str(limit)]
         return json.loads(self.ok(*argv))  # type: ignore[no-any-return]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 from network_host import Host, python
+from network_site import Site, stage1_host  # noqa: F401
 
-from support import aci, driver
-from support.driver import Result, Rkt
+from support import aci
+from support.driver import Rkt
 
 _FETCH_PAGE = """
 import urllib.request
@@ -21,51 +21,8 @@ print(urllib.request.urlopen("http://203.0.113.2:8080/page", timeout=5).read().d
 """
 
 
-@pytest.fixture(scope="module")
-def stage1_host(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The default stage1 image of the code under test."""
-    path = os.path.join(tmp_path_factory.mktemp("stage1"), "stage1-host.aci")
-    subprocess.run(
-        [sys.executable, "-m", "rkt.stage1.build", "--flavor=host", f"--output={path}"],
-        env={**os.environ, "PYTHONPATH": os.path.join(driver.ROOT, "src")},
-        check=True,
-    )
-    return path
-
-
-class Site:
-    """A host and rkt on it."""
-
-    def __init__(self, host: Host, program: Rkt, stage1: str) -> None:
-        self.host, self.program, self.stage1 = host, program, stage1
-
-    def __call__(self, *words: str) -> Result:
-        words_ = self.program.argv("--insecure-options=image", *words)
-        done = self.host.run(*words_, env=self.program.environment)
-        return Result(words_, done.returncode, done.stdout, done.stderr)
-
-    def run(self, *words: str) -> Result:
-        return self("run", f"--stage1-path={self.stage1}", *words)
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        words_ = self.program.argv("--insecure-options=image", "run", f"--stage1-path={self.stage1}", *words)
-        return subprocess.Popen(
-            self.host.command(*words_),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=self.program.environment,
-        )
-
-    def collect(self) -> None:
-        for _ in range(2):
-            done = self("gc", "--grace-period=0s", "--expire-prepared=0s")
-            assert done.code == 0, done
-
-
 @pytest.fixture
-def site(tmp_path: os.PathLike[str], stage1_host: str) -> Iterator[Site]:
+def site(tmp_path: os.PathLike[str], stage1_host: str) -> Iterator[Site]:  # noqa: F811
     """Every test must leave the host as it was after gc."""
     base = os.fspath(tmp_path)
     host = Host(base)

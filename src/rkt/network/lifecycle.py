@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from rkt.errors import RktError
+from rkt.errors import RktError, one_line
 from rkt.network import (
     attachment,
     configuration,
@@ -163,7 +163,7 @@ class _Setup:
         except BaseException:
             namespace.join(host)
             for fault in self._undo():
-                self.request.notify(f"error undoing the network setup: {fault}")
+                self.request.notify(f"error undoing the network setup: {one_line(fault)}")
             raise
         finally:
             os.close(host)

@@ -57,6 +57,7 @@ def create(path: str) -> None:
         namespaces.unshare(namespaces.CLONE_NEWNET)
         try:
             interfaces.loopback_up()
+            _skip_duplicate_detection()
             mount.mount("/proc/thread-self/ns/net", path, "", mount.MS_BIND)
         except BaseException:
             join(before)
@@ -65,6 +66,19 @@ def create(path: str) -> None:
         raise RktError(f"cannot create the network namespace {path}") from exc
     finally:
         os.close(before)
+
+
+def _skip_duplicate_detection() -> None:
+    """IPv6 addresses of the pod are usable at once, as IPv4 ones are.
+
+    The kernel would ask the link for a second or two whether anybody has the address, and plugins wait for
+    that; that no two have it is what address management is for.  A plugin may still switch it on.
+    """
+    try:
+        with open("/proc/sys/net/ipv6/conf/default/accept_dad", "wb", buffering=0) as file:
+            file.write(b"0")
+    except FileNotFoundError:  # a kernel without IPv6
+        pass
 
 
 def exists(path: str) -> bool:

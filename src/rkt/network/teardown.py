@@ -125,6 +125,16 @@ class _Teardown:
             directories=places,
             time_limit=time_limit,
         )
+        try:
+            self._delete_steps(network, invocation)
+        except RktError:
+            if not invocation.args:
+                raise
+            # Arguments that ADD did not take, DEL will never take: they must not keep the pod for ever.
+            invocation.args = ""
+            self._delete_steps(network, invocation)
+
+    def _delete_steps(self, network: Network, invocation: plugins.Invocation) -> None:
         fault: RktError | None = None
         for step in reversed(network.steps):
             try:

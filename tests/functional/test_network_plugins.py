@@ -1,0 +1,363 @@
+"""The standard plugins of the distribution, and one of the tests' own, on real namespaces."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from network_host import UUID, Host, python, serve
+
+OTHER = "aaaaaaaa-4b5a-4978-8695-a4b3c2d1e0f1"
+
+
+@pytest.fixture
+def host(tmp_path: os.PathLike[str]) -> Iterator[Host]:
+    """What pods leave on it is looked at by each test: bridges and some chains belong to the host."""
+    made = Host(os.fspath(tmp_path))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def clean(host: Host) -> Iterator[None]:
+    before = host.state()
+    yield
+    assert host.state() == before
+
+
+def ipam(subnet: str, **more: Any) -> dict[str, Any]:
+    return {"type": "host-local", "subnet": subnet, **more}
+
+
+def conflist(name: str, *plugins: dict[str, Any], version: str = "1.0.0") -> dict[str, Any]:
+    return {"cniVersion": version, "name": name, "plugins": list(plugins)}
+
+
+BRIDGE = {
+    "type": "bridge",
+    "bridge": "testbr0",
+    "isGateway": True,
+    "ipMasq": True,
+    "hairpinMode": True,
+    "ipam": ipam("10.78.0.0/24", routes=[{"dst": "0.0.0.0/0"}]),
+}
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    process.kill()
+    return process.communicate()[0]
+
+
+def test_bridge_pods_see_each_other_and_the_world(host: Host) -> None:
+    host.network("10-b.conf", {"cniVersion": "0.4.0", "name": "b", **BRIDGE})
+    before = host.state()
+    first, server = host.start("b", *serve("first", 80))
+    world = subprocess.Popen(host.world(*serve("world", 7)), stdout=subprocess.PIPE, text=True)
+    try:
+        for process in (server, world):
+            assert process.stdout is not None
+            assert process.stdout.readline() == "listening\n"
+        address = first["networks"][0]["ip"]
+        code = (
+            f"import socket\nfor peer in (({address!r}, 80), ('203.0.113.1', 7)):\n"
+            "    print(socket.create_connection(peer, 9).recv(99).decode())"
+        )
+        second, inside = host.setup("b", *python(code), uuid=OTHER)
+        assert inside.splitlines() == [f"first 80 {second['networks'][0]['ip']}", "world 7 203.0.113.2"]
+    finally:
+        end(server)
+        end(world)
+    assert host.teardown() == []
+    assert host.teardown(OTHER) == []
+    after = host.state()
+    assert set(after.pop("links")) - set(before.pop("links")) == {"testbr0"}
+    assert after == before
+
+
+def test_macvlan_between_two_pods(host: Host, clean: None) -> None:
+    value = {"type": "macvlan", "master": "up0", "mode": "bridge", "ipam": ipam("203.0.113.0/24")}
+    value["ipam"]["rangeStart"] = "203.0.113.100"
+    host.network("10-m.conf", {"cniVersion": "0.3.1", "name": "m", **value})
+    first, server = host.start("m", *serve("first", 80))
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "listening\n"
+        address = first["networks"][0]["ip"]
+        assert address == "203.0.113.100"
+        code = f"import socket; print(socket.create_connection(({address!r}, 80), 9).recv(99).decode())"
+        _, inside = host.setup("m", *python(code), uuid=OTHER)
+        assert inside == "first 80 203.0.113.101\n"
+        assert host.fetch(address, 80, world=True) == "first 80 203.0.113.1"  # on the link itself
+    finally:
+        end(server)
+    assert host.teardown() == []
+    assert host.teardown(OTHER) == []
+
+
+@pytest.mark.promise("P7")
+def test_host_device_goes_and_comes_back(host: Host, clean: None) -> None:
+    host.ok("ip", "link", "add", "spare0", "type", "veth", "peer", "name", "spare1")
+    value = {"type": "host-device", "device": "spare0", "ipam": {"type": "static", "addresses": []}}
+    value["ipam"] = {"type": "static", "addresses": [{"address": "10.77.1.2/24"}]}
+    host.network("10-d.conf", {"cniVersion": "1.0.0", "name": "d", **value})
+    done, inside = host.setup("d", "ip", "-j", "address")
+    assert done["networks"][0]["ip"] == "10.77.1.2"
+    assert {link["ifname"] for link in json.loads(inside)} == {"lo", "eth0"}
+    assert "spare0" not in host.state()["links"]
+    assert host.teardown() == []
+    assert {"spare0", "spare1"} <= set(host.state()["links"])
+    host.ok("ip", "link", "delete", "spare0")
+
+
+def test_vlan(host: Host, clean: None) -> None:
+    """With a kernel that has none, the pod does not start, and plugin, network and cause are named."""
+    value = {"type": "vlan", "master": "up0", "vlanId": 5, "ipam": ipam("10.77.2.0/24")}
+    host.network("10-v.conf", {"cniVersion": "0.4.0", "name": "v", **value})
+    probe = host.run("ip", "link", "add", "link", "up0", "name", "probe", "type", "vlan", "id", "6")
+    done, inside = host.setup("v", "ip", "-d", "-j", "link", "show", "eth0")
+    if probe.returncode == 0:
+        host.ok("ip", "link", "delete", "probe")
+        assert json.loads(inside)[0]["linkinfo"]["info_data"]["id"] == 5
+    else:
+        assert 'error adding network "v": plugin /usr/lib/cni/vlan failed at ADD' in done["error"]
+        assert "not supported" in done["error"]
+        assert done["same"]
+    assert host.teardown() == []
+
+
+def test_tuning_takes_the_address_of_the_link(host: Host, clean: None) -> None:
+    tuning = {
+        "type": "tuning",
+        "sysctl": {"net.core.somaxconn": "500"},
+        "mtu": 1400,
+        "capabilities": {"mac": True},
+    }
+    host.network("10-t.conflist", conflist("t", {"type": "ptp", "ipam": ipam("10.77.3.0/24")}, tuning))
+    argv = ["sh", "-c", "cat /proc/sys/net/core/somaxconn; ip -j link show eth0"]
+    _, inside = host.setup("t:MAC=02:00:00:00:00:17;IgnoreUnknown=1", *argv)
+    first, _, rest = inside.partition("\n")
+    assert first == "500"
+    (link,) = json.loads(rest)
+    assert (link["address"], link["mtu"]) == ("02:00:00:00:00:17", 1400)
+    assert host.teardown() == []
+
+
+def test_portmap_forwards_instead_of_rkt(host: Host) -> None:
+    portmap = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
+    ptp = {"type": "ptp", "ipam": ipam("10.77.4.0/24", routes=[{"dst": "0.0.0.0/0"}])}
+    host.network("10-p.conflist", conflist("p", ptp, portmap))
+    _, pod = host.start("default,p", *serve("pod", 80), ports=[("tcp", "", 8080, 80)])
+    try:
+        assert pod.stdout is not None
+        assert pod.stdout.readline() == "listening\n"
+        assert host.fetch("203.0.113.2", 8080, world=True) == "pod 80 203.0.113.1"
+        assert host.fetch("127.0.0.1", 8080).startswith("pod 80 ")
+        rules = "\n".join(host.state()["rules"])
+        assert "CNI-DN-" in rules
+        assert "RKT-PFWD" not in rules
+        done, _ = host.setup("default", ports=[("tcp", "", 8080, 1)], uuid=OTHER)
+        assert done["error"] == f"port tcp-0.0.0.0:8080 already mapped to pod port 80 of pod {UUID}"
+    finally:
+        end(pod)
+    assert host.teardown() == []
+    left = [line for line in host.state()["rules"] if "8080" in line or "CNI-DN-" in line]
+    assert left == []
+
+
+def test_firewall(host: Host) -> None:
+    """It opens the way for a pod where forwarding is refused; its two chains belong to the host."""
+    for hook in ("FORWARD",):
+        host.ok("iptables", "-P", hook, "DROP")
+    bridge = {**BRIDGE, "bridge": "testbr1"}
+    host.network("10-f.conflist", conflist("f", bridge, {"type": "firewall"}, version="0.4.0"))
+    world = subprocess.Popen(host.world(*serve("world", 7)), stdout=subprocess.PIPE, text=True)
+    try:
+        assert world.stdout is not None
+        assert world.stdout.readline() == "listening\n"
+        code = "import socket; print(socket.create_connection(('203.0.113.1', 7), 9).recv(99).decode())"
+        done, inside = host.setup("f", *python(code))
+        assert inside == "world 7 203.0.113.2\n"
+        address = done["networks"][0]["ip"]
+        assert any(f"{address}/32" in line for line in host.state()["rules"])
+        assert host.teardown() == []
+        assert not any(f"{address}/32" in line for line in host.state()["rules"])
+    finally:
+        end(world)
+
+
+def rate(host: Host, net: str, *, reverse: bool, **options: Any) -> float:
+    """Megabits per second that iperf3 in a pod gets to (or from) a server in the world."""
+    server = subprocess.Popen(host.world("iperf3", "-s", "-1"), stdout=subprocess.DEVNULL)
+    try:
+        time.sleep(0.3)
+        argv = ["iperf3", "-c", "203.0.113.1", "-t", "2", "-O", "1", "-J", *(["-R"] if reverse else [])]
+        done, inside = host.setup(net, *argv, **options)
+        assert "error" not in done, done
+        return float(json.loads(inside)["end"]["sum_received"]["bits_per_second"]) / 1e6
+    finally:
+        assert host.teardown() == []
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.promise("P5")
+@pytest.mark.parametrize("reverse", [False, True])
+def test_bandwidth_of_the_default_network(host: Host, clean: None, reverse: bool) -> None:
+    """The isolator's limit, 2.5 MB/s, is kept in each direction; without it the network is faster."""
+    limited = rate(host, "default", reverse=reverse, bandwidth=2_500_000)
+    assert 10 < limited < 24
+    assert rate(host, "default", reverse=reverse) > 2 * limited
+
+
+def test_bandwidth_of_a_list_that_takes_it(host: Host, clean: None) -> None:
+    ptp = {"type": "ptp", "ipMasq": True, "ipam": ipam("10.77.5.0/24", routes=[{"dst": "0.0.0.0/0"}])}
+    bandwidth = {"type": "bandwidth", "capabilities": {"bandwidth": True}}
+    host.network("10-l.conflist", conflist("l", ptp, bandwidth, version="0.3.1"))
+    assert 10 < rate(host, "l", reverse=False, bandwidth=2_500_000) < 24
+
+
+def test_addresses_by_argument_as_a_capability(host: Host, clean: None) -> None:
+    static = {"type": "macvlan", "master": "up0", "capabilities": {"ips": True}, "ipam": {"type": "static"}}
+    host.network("10-s.conf", {"cniVersion": "0.4.0", "name": "s", **static})
+    # Unless told to ignore them, macvlan refuses arguments it does not know, and rkt says so.
+    failed, _ = host.setup("s:IP=10.77.6.9/24")
+    assert failed["error"].endswith('ARGS: unknown args ["IP=10.77.6.9/24"]')
+    assert failed["said"] == []
+    done, _ = host.setup("s:IP=10.77.6.9/24;IP=fd00:77::9/64;IgnoreUnknown=1")
+    assert "error" not in done, done
+    (network,) = done["networks"]
+    assert (network["ip"], network["ip6"]) == ("10.77.6.9", "fd00:77::9")
+    assert host.teardown() == []
+
+
+THIRD_PARTY = r"""#!/usr/bin/python3
+import json, os, subprocess, sys
+config = json.load(sys.stdin)
+command, netns = os.environ["CNI_COMMAND"], os.environ["CNI_NETNS"]
+with open(config["log"], "a") as log:
+    log.write(json.dumps([command, sorted(k for k in os.environ if k.startswith("CNI_")),
+        os.environ["CNI_CONTAINERID"], os.environ["CNI_IFNAME"], os.environ["CNI_ARGS"],
+        "prevResult" in config, config.get("runtimeConfig")]) + "\n")
+if command == "VERSION":
+    print(json.dumps({"cniVersion": "1.0.0", "supportedVersions": ["0.4.0", "1.0.0"]}))
+    sys.exit()
+name = "own" + os.environ["CNI_CONTAINERID"][:8]
+if command == "ADD":
+    def ip(*words): subprocess.run(["ip", *words], check=True)
+    def inside(*words): subprocess.run(["nsenter", "--net=" + netns, "ip", *words], check=True)
+    interface = os.environ["CNI_IFNAME"]
+    ip("link", "add", name, "type", "veth", "peer", "name", "peer" + name[-6:])
+    ip("address", "add", "10.200.0.1/24", "dev", name)
+    ip("link", "set", name, "up")
+    ip("link", "set", "peer" + name[-6:], "netns", netns)
+    inside("link", "set", "peer" + name[-6:], "name", interface)
+    inside("address", "add", "10.200.0.2/24", "dev", interface)
+    inside("link", "set", interface, "up")
+    print(json.dumps({"cniVersion": config["cniVersion"], "interfaces": [{"name": name},
+        {"name": interface, "sandbox": netns}], "ips": [{"address": "10.200.0.2/24", "gateway": "10.200.0.1",
+        "interface": 1}], "dns": {"nameservers": ["10.200.0.1"], "search": ["own.test"]}}))
+elif command == "CHECK":
+    if not os.path.exists("/sys/class/net/" + name) and subprocess.run(["ip", "link", "show", name],
+            capture_output=True).returncode:
+        print(json.dumps({"cniVersion": config["cniVersion"], "code": 100, "msg": name + " is gone"}))
+        sys.exit(1)
+elif command == "DEL":
+    subprocess.run(["ip", "link", "delete", name], capture_output=True)
+"""
+
+
+@pytest.fixture
+def own(host: Host) -> str:
+    """A third party's plugin in net.d; returns where it logs."""
+    path = os.path.join(host.config, "net.d", "own-plugin")
+    with open(path, "w") as file:
+        file.write(THIRD_PARTY)
+    os.chmod(path, 0o755)
+    log = os.path.join(host.directory, "log")
+    value = {"type": "own-plugin", "log": log, "capabilities": {"mac": True, "other": True}}
+    host.network("10-own.conf", {"cniVersion": "1.0.0", "name": "own", **value})
+    return log
+
+
+def test_a_third_partys_plugin(host: Host, clean: None, own: str) -> None:
+    done, pod = host.start("own:MAC=02:00:00:00:00:01", *serve("pod", 80), ports=[("tcp", "", 8080, 80)])
+    try:
+        assert pod.stdout is not None
+        assert pod.stdout.readline() == "listening\n"
+        assert done["networks"][0]["pluginPath"] == f"{host.config}/net.d/own-plugin"
+        assert (done["dns"], done["host_ip"]) == (["10.200.0.1"], "10.200.0.1")
+        assert host.fetch("10.200.0.2", 80) == "pod 80 10.200.0.1"
+        assert host.fetch("127.0.0.1", 8080) == "pod 80 10.200.0.1"
+    finally:
+        end(pod)
+    assert host.check() == []
+    host.ok("ip", "link", "delete", "own" + UUID[:8])
+    (fault,) = host.check()
+    assert fault.startswith('error checking network "own": plugin ')
+    assert f"own{UUID[:8]} is gone" in fault
+    assert host.teardown() == []
+    with open(own) as file:
+        calls = [json.loads(line) for line in file]
+    assert [call[0] for call in calls] == ["ADD", "CHECK", "CHECK", "DEL"]
+    for call in calls:
+        assert call[1:5] == [
+            "CNI_ARGS CNI_COMMAND CNI_CONTAINERID CNI_IFNAME CNI_NETNS CNI_PATH CNI_VERSION".split(),
+            UUID,
+            "eth0",
+            "MAC=02:00:00:00:00:01",
+        ]
+        assert call[6] == {"mac": "02:00:00:00:00:01"}
+    assert [call[5] for call in calls] == [False, True, True, True]
+
+
+def test_debug_checks_what_was_made(host: Host, clean: None, own: str) -> None:
+    done, _ = host.setup("own", debug=True)
+    assert "error" not in done
+    assert "loading network own with type own-plugin" in done["said"]
+    with open(own) as file:
+        assert [json.loads(line)[0] for line in file] == ["ADD", "CHECK"]
+    assert host.teardown() == []
+
+
+@pytest.mark.parametrize("version", ["0.4.0", "1.0.0"])
+def test_the_standard_plugins_check(host: Host, clean: None, version: str) -> None:
+    ptp = {"type": "ptp", "ipMasq": True, "ipam": ipam("10.77.7.0/24", routes=[{"dst": "0.0.0.0/0"}])}
+    host.network("10-c.conflist", conflist("c", ptp, {"type": "tuning", "mtu": 1400}, version=version))
+    host.network(
+        "20-d.conf", {"cniVersion": "0.3.1", "name": "d", "type": "ptp", "ipam": ipam("10.77.8.0/24")}
+    )
+    done, inside = host.start("c,d", "cat")
+    assert "error" not in done
+    assert host.check() == []
+    host.ok("nsenter", f"--net={done['netns']}", "ip", "link", "set", "eth0", "down")
+    host.ok("nsenter", f"--net={done['netns']}", "ip", "address", "flush", "dev", "eth0")
+    (fault,) = host.check()
+    assert fault.startswith('error checking network "c": plugin /usr/lib/cni/ptp failed at CHECK')
+    end(inside)
+    assert host.teardown() == []
+
+
+def test_configuration_of_the_user_and_the_system(
+    host: Host, clean: None, tmp_path: os.PathLike[str]
+) -> None:
+    """The user's hides the local one of the same name; a plugin of the user's directory is found again by
+    gc, which is not told of it."""
+    user, system = (os.path.join(tmp_path, name, "net.d") for name in ("user", "system"))
+    for directory, name, subnet in ((user, "n", "10.77.9.0/24"), (system, "s", "10.77.10.0/24")):
+        os.makedirs(directory)
+        with open(os.path.join(directory, "10-x.conf"), "w") as file:
+            json.dump({"name": name, "type": "users" if name == "n" else "ptp", "ipam": ipam(subnet)}, file)
+    with open(os.path.join(user, "users"), "w") as file:
+        file.write("#!/bin/sh\nexec /usr/lib/cni/ptp\n")
+    os.chmod(os.path.join(user, "users"), 0o755)
+    host.network("10-n.conf", {"name": "n", "type": "nosuch"})
+    options = {"user_config": os.path.dirname(user), "system_config": os.path.dirname(system)}
+    done, _ = host.setup("n,s", **options)
+    assert [(n["netName"], n["ip"]) for n in done["networks"]] == [("n", "10.77.9.2"), ("s", "10.77.10.2")]
+    assert done["networks"][0]["netConf"] != done["networks"][1]["netConf"]  # files of one name
+    assert host.teardown() == []
