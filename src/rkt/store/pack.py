@@ -99,8 +99,10 @@ class Packer:
         if kind == stat.S_IFREG:
             self._add_file(parent, name, path)
             return ""
-        if kind not in _TYPES:
-            return ""  # a socket: nobody listens on it any more
+        if kind not in _TYPES or (kind == stat.S_IFCHR and found.st_rdev == 0):
+            return (
+                ""  # a socket, which nobody listens on any more, or the sign of overlayfs for a removed file
+            )
         entry = self._entry(f"{ROOTFS}/{path}", found)
         if kind != stat.S_IFDIR and self._is_link(entry, found):
             return ""

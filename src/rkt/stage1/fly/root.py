@@ -57,10 +57,10 @@ class RootPlan:
     ``path`` is the app's root on the host, ``volumes`` its mounts, ``files`` pairs of a host file and
     the target it is bound on (resolv.conf, hosts) with whether it is read-only, ``hosts_stub`` asks for
     an /etc/hosts if the image has none, ``protect`` for the path protection, ``read_only`` for a
-    read-only root.
+    read-only root, ``tmp`` for a /tmp of its own.
     """
 
-    __slots__ = ("files", "hosts_stub", "path", "protect", "read_only", "volumes")
+    __slots__ = ("files", "hosts_stub", "path", "protect", "read_only", "tmp", "volumes")
 
     def __init__(self, path: str, volumes: list[PlannedMount], *, read_only: bool, protect: bool) -> None:
         self.path = path
@@ -69,10 +69,13 @@ class RootPlan:
         self.protect = protect
         self.files: list[tuple[str, str, bool]] = []
         self.hosts_stub = False
+        self.tmp = True
 
     def describe(self) -> list[str]:
         """One line a step, for ``--debug``."""
-        lines = [f"root {self.path} ({'ro' if self.read_only else 'rw'})", "mount tmpfs on /tmp"]
+        lines = [f"root {self.path} ({'ro' if self.read_only else 'rw'})"]
+        if self.tmp:
+            lines.append("mount tmpfs on /tmp")
         lines += [entry.describe() for entry in self.volumes]
         lines += [f"bind {path} (recursive)" for path in HOST_DIRECTORIES]
         lines += [
@@ -102,7 +105,8 @@ def enter_new_root(plan: RootPlan) -> int:
     try:
         if plan.hosts_stub:
             _write_hosts(root)
-        _mount_tmp(root)
+        if plan.tmp:
+            _mount_tmp(root)
         late = [entry for entry in plan.volumes if _is_below_host_directory(entry.target)]
         for entry in plan.volumes:
             if entry not in late:
