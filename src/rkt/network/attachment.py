@@ -161,4 +161,4 @@ def _translated(error: RktError, network: str) -> RktError:
     address, separator, _ = rest.partition(" is not available in range set ")
     if not found or not separator:
         return error
-    return RktError(f'{before}{start}"{address}" is not available in network: {network}')
+    return plugins.Refusal(f'{before}{start}"{address}" is not available in network: {network}')

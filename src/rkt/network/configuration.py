@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from rkt.appc import gojson
-from rkt.errors import RktError
+from rkt.errors import RktError, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,8 +116,11 @@ def read(path: str) -> NetworkConfig:
         if len(data) > SIZE_LIMIT:
             raise RktError("larger than a megabyte")
         return NetworkConfig(path, data.decode())
-    except (OSError, UnicodeDecodeError, RktError) as exc:
+    except FileNotFoundError as exc:
         raise RktError(f"error loading network configuration {path}") from exc
+    except (OSError, UnicodeDecodeError, RktError) as exc:
+        # One sentence, because only the outermost and the innermost cause are shown.
+        raise RktError(f"error loading network configuration {path}: {one_line(exc)}") from None
 
 
 class Configuration:
@@ -158,9 +161,11 @@ def load(directories: list[str], stage1_root: str) -> Configuration:
 
 
 def _duplicate(first: NetworkConfig, second: NetworkConfig) -> RktError:
-    error = Duplicate(f"error loading network configuration {second.path}")
+    error = Duplicate(
+        f"error loading network configuration {second.path}: "
+        f'network "{second.name}" is configured by {first.file_name} too'
+    )
     error.network = second.name
-    error.__cause__ = RktError(f'network "{second.name}" is configured by {first.file_name} too')
     return error
 
 
@@ -193,7 +198,7 @@ def select(
         if everything or mine:
             raise fault
     for fault in configuration.faults:
-        notify(f"warning: {fault}: {fault.__cause__}")
+        notify(f"warning: {one_line(fault)}")
     if missing:
         raise RktError(f"networks not found: {', '.join(missing)}")
     return chosen

@@ -47,7 +47,7 @@ def _release_host_local(name: str, data: object, invocation: plugins.Invocation)
     directory = os.path.join(parent, name)
     if name in ("", ".", "..") or "/" in name or not os.path.isdir(directory):
         return
-    own = (f"{invocation.container_id}\r\n{invocation.interface}", invocation.container_id)
+    own = ([invocation.container_id, invocation.interface], [invocation.container_id])
     try:
         with Lock.open(directory) as lock:
             lock.exclusive()
@@ -55,7 +55,7 @@ def _release_host_local(name: str, data: object, invocation: plugins.Invocation)
                 if not entry.name[:1].isalnum() or not entry.is_file(follow_symlinks=False):
                     continue
                 with open(entry.path, encoding="utf-8", errors="replace") as file:
-                    if file.read(4096).strip() in own:
+                    if file.read(4096).split() in own:
                         os.unlink(entry.path)
     except OSError as exc:
         raise RktError(f"cannot give back the addresses in {directory}") from exc

@@ -204,7 +204,7 @@ class _Setup:
         try:
             network.require(self.places)
         except RktError as exc:
-            raise RktError(f'error adding network "{config.name}"', hint=exc.hint) from exc
+            raise RktError(f'error adding network "{config.name}": {exc}', hint=exc.hint) from None
         return network
 
     def _copy_name(self, number: int) -> str:
@@ -261,7 +261,9 @@ class _Setup:
         try:
             result = network.add(self._invocation(network, netns))
         except RktError as exc:
-            raise RktError(f'error adding network "{config.name}"', hint=exc.hint) from exc
+            entry.refused = isinstance(exc, plugins.Refusal)
+            # One sentence, because only the outermost and the innermost cause are shown.
+            raise RktError(f'error adding network "{config.name}": {exc}', hint=exc.hint) from None
         finally:
             self.record.save(durable=False)
         self.attached.append((network, result))
@@ -293,7 +295,7 @@ class _Setup:
             try:
                 network.check(self._invocation(network, netns))
             except RktError as exc:
-                raise RktError(f'error checking network "{network.config.name}"') from exc
+                raise RktError(f'error checking network "{network.config.name}": {exc}') from None
 
     def _host_ip(self) -> str:
         """The host as the pod sees it: IPv4 if there is one, as everything that prints it expects."""

@@ -8,6 +8,7 @@ It is started with nothing else: no other variable but PATH, no open files, in t
 from __future__ import annotations
 
 import os
+import time
 
 from rkt.appc import gojson
 from rkt.errors import RktError, describe
@@ -21,6 +22,10 @@ DEFAULT_VERSION = "0.1.0"
 TIME_LIMIT = 60.0
 _SHOWN = 300
 _OUTPUT_LIMIT = 4 << 20
+
+
+class Refusal(RktError):
+    """A plugin ended by itself and said no."""
 
 
 class Invocation:
@@ -96,10 +101,12 @@ def find(name: str, places: list[str]) -> str:
 def run(command: str, path: str, text: str, *, invocation: Invocation, version: str) -> Any:
     """Run one plugin with ``text`` as its configuration and return its decoded answer, None for no answer.
 
-    Raises RktError naming the plugin and what it said: a CNI error object, its standard error, or
-    garbage.  A plugin that takes longer than the time limit is killed, with all it has started.
+    Raises RktError naming the plugin and what it said (a CNI error object, its standard error, or
+    garbage), ``Refusal`` if it ended by itself with an exit code.  A plugin that takes longer than the
+    time limit is killed, with all it has started.
     """
     environment = invocation.environment(command, version)
+    start = time.monotonic()
     try:
         done = process.run(
             [path],
@@ -111,10 +118,15 @@ def run(command: str, path: str, text: str, *, invocation: Invocation, version: 
             group=True,
         )
     except (OSError, RktError) as exc:
+        if time.monotonic() - start >= invocation.time_limit:
+            raise RktError(
+                f"plugin {path} failed at {command}: killed, as it had not ended after "
+                f"{invocation.time_limit:g} seconds"
+            ) from None
         # One sentence, because only the outermost and the innermost cause are shown.
         raise RktError(f"plugin {path} failed at {command}: {describe(exc)}") from None
     if done.status != 0:
-        raise RktError(_failure(path, command, done))
+        raise (RktError if done.status > 128 else Refusal)(_failure(path, command, done))
     answer = done.stdout.strip()
     if not answer:
         return None

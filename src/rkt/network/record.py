@@ -99,10 +99,20 @@ class Attachment:
     """One network that was, or was about to be, attached.
 
     ``results`` has one answer per plugin run; ``capabilities`` is what the pod asks plugins for by the
-    names of CNI's capabilities; ``masquerade`` says that rkt's own rules do that for the network.
+    names of CNI's capabilities; ``masquerade`` says that rkt's own rules do that for the network,
+    ``refused`` that the plugin after those with results has refused to add the pod.
     """
 
-    __slots__ = ("args", "capabilities", "conf_path", "if_name", "masquerade", "net_name", "results")
+    __slots__ = (
+        "args",
+        "capabilities",
+        "conf_path",
+        "if_name",
+        "masquerade",
+        "net_name",
+        "refused",
+        "results",
+    )
 
     def __init__(
         self,
@@ -122,10 +132,11 @@ class Attachment:
         self.results = results if results is not None else []
         self.capabilities = capabilities if capabilities is not None else {}
         self.masquerade = masquerade
+        self.refused = False
 
     @classmethod
     def from_value(cls, value: dict[str, Any]) -> Attachment:
-        return cls(
+        made = cls(
             value["netName"],
             value["netConf"],
             value["ifName"],
@@ -134,6 +145,8 @@ class Attachment:
             capabilities=value.get("capabilities"),
             masquerade=value.get("masquerade") is True,
         )
+        made.refused = value.get("refused") is True
+        return made
 
     def to_value(self) -> dict[str, Any]:
         return {
@@ -143,6 +156,7 @@ class Attachment:
             "args": self.args,
             "capabilities": self.capabilities,
             "masquerade": self.masquerade,
+            "refused": self.refused,
             "results": self.results,
         }
 

@@ -135,8 +135,12 @@ class _Teardown:
             self._delete_steps(network, invocation)
 
     def _delete_steps(self, network: Network, invocation: plugins.Invocation) -> None:
+        """A plugin that has refused ADD by itself has nothing to give back, nor have those after it: that
+        they refuse DEL for the same reason (a configuration nobody can carry out) is no fault."""
         fault: RktError | None = None
-        for step in reversed(network.steps):
+        entry = network.attachment
+        done = len(entry.results) if entry.refused else len(network.steps)
+        for number, step in reversed(list(enumerate(network.steps))):
             try:
                 if step.path:
                     text = network.text(step, network.previous)
@@ -144,7 +148,8 @@ class _Teardown:
                 else:
                     leases.release(network, step, invocation)
             except RktError as exc:
-                fault = fault or exc
+                if number < done:
+                    fault = fault or exc
         if fault is not None:
             raise fault
 

@@ -1,0 +1,299 @@
+"""What can go wrong with a network: the pod does not start, the message says who and why, nothing stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from network_host import UUID, Host
+from network_site import Site, stage1_host  # noqa: F401
+
+from support.driver import Rkt
+
+OTHER = "aaaaaaaa-4b5a-4978-8695-a4b3c2d1e0f1"
+PTP = {"type": "ptp", "ipMasq": True, "ipam": {"type": "host-local", "subnet": "10.80.0.0/24"}}
+TINY = {"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.80.1.0/30"}}
+
+
+@pytest.fixture
+def host(tmp_path: os.PathLike[str]) -> Iterator[Host]:
+    made = Host(os.fspath(tmp_path))
+    before = made.state()
+    yield made
+    assert made.state() == before
+    made.close()
+
+
+@pytest.fixture
+def site(host: Host, stage1_host: str) -> Site:  # noqa: F811
+    return Site(host, Rkt(host.directory), stage1_host)
+
+
+def plugin(site: Site, name: str, script: str) -> None:
+    site.host.plugin(name, f'cat >/dev/null; [ "$CNI_COMMAND" = ADD ] || exit 0\n{script}')
+
+
+ERROR_OBJECT = '{"cniVersion":"0.4.0","code":11,"msg":"no link today","details":"try tomorrow"}'
+# name: (script of the plugin "bad", what the message says)
+PLUGINS = {
+    "crashes": ("kill -SEGV $$", "bad failed at ADD (signal 11)"),
+    "garbage": ("echo garbage", "bad answered ADD with something that is not JSON: garbage"),
+    "error object": (
+        f"echo '{ERROR_OBJECT}'; exit 1",
+        "bad failed at ADD (exit code 1): no link today; try tomorrow",
+    ),
+    "words": ("echo out of cheese >&2; exit 3", "bad failed at ADD (exit code 3): out of cheese"),
+    "list": ("echo '[1]'", "bad answered ADD with a result that is wrong: the result is not an object"),
+    "address": (
+        """echo '{"ips":[{"address":"10.0.0.1 -j ACCEPT/8"}]}'""",
+        "bad answered ADD with a result that is wrong",
+    ),
+}
+FILES: dict[str, tuple[dict[str, Any], str]] = {
+    "broken": ({"10-n.conf": '{"name": "n", '}, "error loading network configuration {d}/10-n.conf: "),
+    "twice": (
+        {"10-n.conf": {"name": "n", **PTP}, "20-n.conf": {"name": "n", **PTP}},
+        'error loading network configuration {d}/20-n.conf: network "n" is configured by 10-n.conf too',
+    ),
+    "missing plugin": (
+        {"10-n.conf": {"name": "n", "type": "absent"}},
+        'error adding network "n": could not find plugin "absent" in {d}:',
+    ),
+    "missing address management": (
+        {"10-n.conf": {"name": "n", "type": "ptp", "ipam": {"type": "absent"}}},
+        'error adding network "n": plugin /usr/lib/cni/ptp failed at ADD',
+    ),
+    "unknown version": (
+        {"10-n.conf": {"cniVersion": "9.9.9", "name": "n", **PTP}},
+        'error adding network "n": plugin /usr/lib/cni/ptp failed at ADD (exit code 1): incompatible CNI',
+    ),
+    "no such master": (
+        {"10-n.conf": {"name": "n", "type": "macvlan", "master": "nosuch0", "ipam": PTP["ipam"]}},
+        'error adding network "n": plugin /usr/lib/cni/macvlan failed at ADD',
+    ),
+}
+
+
+def refused(site: Site, image: str, message: str, *words: str, net: str = "default,n") -> None:
+    """Nothing is different after a pod that could not start, before any gc."""
+    before = site.host.state()
+    result = site.run(f"--net={net}", *words, image)
+    assert result.code == 254, result
+    assert message in result.err, result
+    assert "error undoing" not in result.err
+    assert site.host.state() == before
+    assert site("list", "--no-legend").out.strip() == ""
+
+
+@pytest.mark.promise("P7")
+@pytest.mark.promise("P9")
+@pytest.mark.parametrize("fault", PLUGINS)
+def test_plugins(site: Site, box: str, fault: str) -> None:
+    script, message = PLUGINS[fault]
+    plugin(site, "bad", script)
+    site.host.network("zz-n.conf", {"name": "n", "type": "bad"})
+    refused(
+        site, box, f'stage1: failed to setup network: error adding network "n": plugin {site.host.config}'
+    )
+    refused(site, box, message)
+
+
+@pytest.mark.promise("P7")
+@pytest.mark.promise("P9")
+@pytest.mark.parametrize("fault", FILES)
+def test_configurations(site: Site, box: str, fault: str) -> None:
+    files, message = FILES[fault]
+    for name, value in files.items():
+        site.host.network(name, value)
+    refused(site, box, message.format(d=f"{site.host.config}/net.d"))
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        ("default:x", 'network "default" provided with invalid arguments: [x]'),
+        ("default:IP=1:2=3", 'network "default" provided with invalid arguments: [IP=1 2=3]'),
+        ("default,default", 'found duplicate netname "default"'),
+        ("default,,n", "netname must not be empty"),
+        ("host:IP=1.2.3.4", 'arguments are not supported by special netname "host"'),
+        ("nosuch", "networks not found: nosuch"),
+        ("default:IP=here", 'error adding network "default": plugin /usr/lib/cni/ptp failed at ADD'),
+        ("default:NOSUCH=1", 'error adding network "default": plugin /usr/lib/cni/ptp failed at ADD'),
+        ("default:IP=10.1.1.1", 'error adding network "default": plugin /usr/lib/cni/ptp failed at ADD'),
+    ],
+)
+def test_selections_and_arguments(site: Site, box: str, net: str, message: str) -> None:
+    refused(site, box, message, net=net)
+
+
+@pytest.mark.promise("P7")
+def test_a_hanging_plugin_is_killed_with_what_it_has_started(host: Host) -> None:
+    host.plugin("bad", '[ "$CNI_COMMAND" = ADD ] || exit 0\nsleep 1717 & wait')
+    host.network("zz-n.conf", {"name": "n", "type": "bad"})
+    done, _ = host.setup("default,n", limit=2)
+    assert done["error"].startswith(
+        f'error adding network "n": plugin {host.config}/net.d/bad failed at ADD: '
+    )
+    assert done["error"].endswith("killed, as it had not ended after 2 seconds")
+    listed = subprocess.run(["pgrep", "-f", "^sleep 1717$"], capture_output=True, text=True, check=False)
+    assert listed.stdout == ""
+
+
+@pytest.mark.promise("P7")
+def test_an_address_pool_that_is_exhausted(host: Host) -> None:
+    host.network("10-n.conf", {"name": "n", **TINY})
+    assert "error" not in host.setup("n")[0]
+    before = host.state()
+    done, _ = host.setup("default,n", uuid=OTHER)
+    assert 'error adding network "n": plugin /usr/lib/cni/ptp failed at ADD' in done["error"]
+    assert "no IP addresses available in range set" in done["error"]
+    assert done["said"] == []
+    assert host.state() == before
+    assert host.teardown() == []
+    assert "error" not in host.setup("n", uuid=OTHER)[0]  # the lease was returned
+    assert host.teardown(OTHER) == []
+
+
+def test_the_same_host_port_twice(site: Site, tmp_path: os.PathLike[str]) -> None:
+    from support import aci
+
+    ports = [{"name": name, "protocol": "tcp", "port": port} for name, port in (("a", 80), ("b", 81))]
+    image = aci.busybox(os.path.join(tmp_path, "two.aci"), app=aci.app("/bin/true", ports=ports))
+    before = site.host.state()
+    result = site.run("--port=a:8080", "--port=b:8080", image)
+    assert result.code == 254
+    assert "port tcp-0.0.0.0:8080 already mapped to pod port 80" in result.err
+    assert site.host.state() == before
+
+
+@pytest.mark.promise("P7")
+class TestRemovedPlugins:
+    """A plugin was uninstalled while a pod had its network."""
+
+    def places(self, host: Host, *names: str) -> str:
+        """Only these of the distribution's plugins are there from now on; the others can come back."""
+        host.run("umount", "/usr/lib/cni")
+        directory = os.path.join(host.directory, "cni")
+        os.makedirs(directory, exist_ok=True)
+        for name in os.listdir(directory):
+            os.unlink(os.path.join(directory, name))
+        for name in names:
+            host.ok("cp", f"/usr/lib/cni/{name}", directory)
+        host.ok("mount", "--bind", directory, "/usr/lib/cni")
+        return directory
+
+    @pytest.mark.parametrize("left", [["host-local"], []])
+    @pytest.mark.parametrize("masquerade", ["rkt", "plugin"])
+    def test_what_standard_plugins_left_is_known(self, host: Host, left: list[str], masquerade: str) -> None:
+        host.setup("default")
+        if masquerade == "plugin":  # as a pod of rkt 1.30 has it
+            comment = ["-m", "comment", "--comment", f'name: "default" id: "{UUID}"']
+            host.ok("iptables", "-t", "nat", "-N", "CNI-0123")
+            host.ok("iptables", "-t", "nat", "-A", "POSTROUTING", *comment, "-j", "CNI-0123")
+            path = f"{host.pod()}/net/record.json"
+            with open(path) as file:
+                record = json.load(file)
+            record["networks"][0]["masquerade"] = False
+            with open(path, "w") as file:
+                json.dump(record, file)
+        assert host.state()["leases"]
+        self.places(host, *left)
+        assert host.teardown() == []
+        host.ok("umount", "/usr/lib/cni")
+
+    def test_an_unknown_plugin_is_waited_for(self, host: Host) -> None:
+        host.plugin("own", 'echo "$CNI_COMMAND" >>"' + host.directory + '/calls"; echo "{}"')
+        host.network("10-n.conf", {"name": "n", "type": "own"})
+        host.setup("default,n")
+        path = f"{host.config}/net.d/own"
+        os.rename(path, path + ".away")
+        for _ in range(2):
+            (fault,) = host.teardown()
+            assert fault.startswith('error removing network "n": could not find plugin "own" in ')
+        assert host.state()["leases"] == []  # of the other network
+        os.rename(path + ".away", path)
+        assert host.teardown() == []
+        with open(f"{host.directory}/calls") as file:
+            assert file.read().split() == ["ADD", "DEL"]
+
+    def test_a_network_is_given_up_by_removing_its_copy(self, host: Host) -> None:
+        host.plugin("own", 'echo "{}"')
+        host.network("10-n.conf", {"name": "n", "type": "own"})
+        host.setup("n")
+        os.unlink(f"{host.config}/net.d/own")
+        assert host.teardown() != []
+        os.unlink(f"{host.pod()}/net/10-n.conf")
+        assert host.teardown() == []
+
+
+@pytest.mark.promise("P7")
+class TestKilled:
+    """SIGKILL at any moment of ``run``: the next gc gives everything back."""
+
+    @pytest.mark.parametrize("delay", [0.03, 0.06, 0.09, 0.12, 0.15, 0.18, 0.22, 0.3, 0.5])
+    def test_run(self, site: Site, box: str, delay: float) -> None:
+        pod = site.start("--net=default,default-restricted", box, "--exec=/bin/sleep", "--", "100")
+        time.sleep(delay)
+        pod.kill()
+        pod.communicate()
+        end_pods(site)
+        site.collect()
+        assert site("list", "--no-legend").out.strip() == ""
+
+    def test_a_failing_del_keeps_the_pod_for_the_next_gc(self, site: Site, box: str) -> None:
+        host = site.host
+        host.plugin(
+            "sticky", f'[ "$CNI_COMMAND" != DEL ] || [ -e {host.directory}/mended ] || exit 7\necho "{{}}"'
+        )
+        host.network("10-n.conf", {"name": "n", "type": "sticky"})
+        assert site.run("--net=n", box).code == 0
+        (line,) = site("list", "--full", "--no-legend").out.splitlines()
+        uuid = line.split("\t")[0]
+        for _ in range(2):
+            done = site("gc", "--grace-period=0s")
+            assert done.code == 254
+            assert 'error removing network "n": plugin ' in done.err
+            assert "sticky failed at DEL (exit code 7)" in done.err
+            assert "state=exited garbage\n" in site("status", uuid).out
+        done = site("rm", uuid)
+        assert done.code == 254
+        with open(f"{host.directory}/mended", "w"):
+            pass
+        site.collect()
+        assert site("list", "--no-legend").out.strip() == ""
+
+    def test_a_pod_that_cannot_start_and_cannot_be_undone_stays(self, site: Site, box: str) -> None:
+        """Its network came up, what follows fails, and a plugin does not take its part back."""
+        host = site.host
+        host.plugin(
+            "sticky", f'[ "$CNI_COMMAND" != DEL ] || [ -e {host.directory}/mended ] || exit 7\necho "{{}}"'
+        )
+        host.network("10-n.conf", {"name": "n", "type": "sticky"})
+        host.network("20-bad.conf", {"name": "bad", "type": "ptp", "ipam": {"type": "absent"}})
+        result = site.run("--net=n,bad", box)
+        assert result.code == 254
+        assert 'error undoing the network setup: error removing network "n": plugin ' in result.err
+        assert site("gc", "--grace-period=0s").code == 254
+        with open(f"{host.directory}/mended", "w"):
+            pass
+        site.collect()
+        assert site("list", "--no-legend").out.strip() == ""
+
+
+def end_pods(site: Site) -> None:
+    """What the killed command has started goes with it, or is stopped: wait until no pod runs."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        listed = site("list", "--full", "--no-legend").out.splitlines()
+        running = [line.split("\t")[0] for line in listed if "\trunning\t" in line]
+        if not running:
+            return
+        for uuid in running:
+            site("stop", "--force", uuid)
+        time.sleep(0.1)
+    raise AssertionError("pods still run")
