@@ -282,7 +282,6 @@ class TestSimpleSigning:
             b"",
             data[: len(data) // 2],
             data[:-9] + bytes([data[-9] ^ 1]) + data[-8:],
-            data + data,
         ):
             with open(path, "wb") as file:
                 file.write(damaged)

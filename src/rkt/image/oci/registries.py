@@ -133,7 +133,10 @@ def _read(path: str) -> list[dict[str, Any]]:
     if "registries" in value:
         raise RktError(f"{path} is of version 1", hint="see containers-registries.conf(5) for version 2")
     made = []
-    for entry in value.get("registry", []):
+    entries = value.get("registry", [])
+    if not isinstance(entries, list):
+        raise RktError(f"{path} cannot be read: a registry is no table")
+    for entry in entries:
         mirrors = entry.get("mirror", []) if isinstance(entry, dict) else None
         if not isinstance(mirrors, list) or not all(isinstance(mirror, dict) for mirror in mirrors):
             raise RktError(f"{path} cannot be read: a registry is no table")
