@@ -55,7 +55,8 @@ class Plan:
     def unit_files(self) -> dict[str, str]:
         """Every unit of this pod that is not part of the stage1 image."""
         names = [entry.app.name for entry in self.apps]
-        files = units.pod_units(names, interactive=self.flags.interactive)
+        users = any(entry.unit.uid for entry in self.apps)
+        files = units.pod_units(names, interactive=self.flags.interactive, users=users)
         for entry in self.apps:
             files.update(entry.unit.files())
         return files

@@ -32,11 +32,12 @@ _DEVICES = (
     ("urandom", 1, 9),
     ("tty", 5, 0),
 )
+# An app's streams are sockets of the journal, which open(2) refuses; a program that opens /dev/stderr as
+# its log file (nginx, the images of Docker Hub) gets the console, as under rkt 1.30.
+_STREAM_LINKS = ("stdout", "stderr")
 _DEVICE_LINKS = (
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
     ("core", "/proc/kcore"),
     ("ptmx", "pts/ptmx"),
     ("log", "/run/systemd/journal/dev-log"),
@@ -141,7 +142,9 @@ def app_roots(plan: Plan, resolv_conf: str | None, notify: Callable[[str], objec
                     mount.bind_fd(roots.fds[name], roots.fds[name], recursive=True, read_only=False)
                     os.close(roots.fds.pop(name))
                     roots.fds[name] = os.open(root, _OPEN_DIRECTORY)
-                base(roots.fds[name], protect=not plan.flags.disable_paths)
+                base(
+                    roots.fds[name], protect=not plan.flags.disable_paths, interactive=plan.flags.interactive
+                )
                 own_name_files(plan, entry, roots.fds[name])
             except OSError as error:
                 raise RktError(f'unable to prepare the root file system of app "{name}"') from error
@@ -159,7 +162,7 @@ def app_roots(plan: Plan, resolv_conf: str | None, notify: Callable[[str], objec
                 raise of_app(name, error) from error.__cause__
 
 
-def base(root_fd: int, *, protect: bool) -> None:
+def base(root_fd: int, *, protect: bool, interactive: bool = False) -> None:
     """The directories every app has, /dev with its own nodes, /sys, /etc/mtab."""
     for path in ("/proc", "/etc", "/run/systemd/journal", "/run/systemd/incoming"):
         os.close(paths.make_directories(root_fd, path))
@@ -181,7 +184,7 @@ def base(root_fd: int, *, protect: bool) -> None:
             attributes=mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC,
         )
         try:
-            _fill_devices(devices)
+            _fill_devices(devices, interactive=interactive)
             mount.move_mount(devices, target)
         finally:
             os.close(devices)
@@ -242,7 +245,7 @@ def _device_directory(root_fd: int) -> int:
     return paths.make_directories(root_fd, "/dev")
 
 
-def _fill_devices(fd: int) -> None:
+def _fill_devices(fd: int, *, interactive: bool) -> None:
     """Device nodes of a new /dev, links, and the places where systemd binds the pod's terminals."""
     for name, major, minor in _DEVICES:
         os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=fd)
@@ -253,6 +256,8 @@ def _fill_devices(fd: int) -> None:
         os.chmod("net/tun", 0o666, dir_fd=fd)
     for name, target in _DEVICE_LINKS:
         os.symlink(target, name, dir_fd=fd)
+    for number, name in enumerate(_STREAM_LINKS, 1):
+        os.symlink(f"/proc/self/fd/{number}" if interactive else "/dev/console", name, dir_fd=fd)
     for name in ("pts", "shm"):
         os.mkdir(name, 0o755, dir_fd=fd)
     os.close(os.open("console", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd))

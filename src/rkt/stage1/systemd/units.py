@@ -252,8 +252,8 @@ class AppUnit:
         return render((("Unit", unit), ("Service", service)))
 
 
-def pod_units(apps: Sequence[str], *, interactive: bool) -> dict[str, str]:
-    """The units that depend on the pod: file names and texts."""
+def pod_units(apps: Sequence[str], *, interactive: bool, users: bool = False) -> dict[str, str]:
+    """The units that depend on the pod: file names and texts; ``users``: not all apps run as root."""
     names = " ".join(unit_name(app) for app in apps)
     default = [
         ("Description", "Apps of the pod"),
@@ -290,13 +290,13 @@ def pod_units(apps: Sequence[str], *, interactive: bool) -> dict[str, str]:
     return {
         "default.target": render((("Unit", default),)),
         "rkt_running.socket": render((("Unit", running_unit), ("Socket", running_socket))),
-        "rkt_console.service": _console(interactive=interactive),
+        "rkt_console.service": _console(interactive=interactive, users=users),
         "rkt_ready.service": render((("Unit", ready_unit), ("Service", ready_service))),
     }
 
 
-def _console(*, interactive: bool) -> str:
-    """Prepares the terminal that journald prints on."""
+def _console(*, interactive: bool, users: bool) -> str:
+    """Prepares the terminal that journald prints on, and that an app gets when it opens /dev/stdout."""
     unit = [("Description", "Console of the pod"), _BARE]
     service = [("Type", "oneshot"), ("RemainAfterExit", "yes"), ("StandardOutput", "null")]
     if interactive:
@@ -304,6 +304,8 @@ def _console(*, interactive: bool) -> str:
     else:
         # It is a terminal even when the pod's output is a file, and would end lines with CR LF.
         service.append(("ExecStart", "-/bin/stty -F /dev/console -opost"))
+        if users:
+            service.append(("ExecStart", "-/bin/chmod 0622 /dev/console"))
     return render((("Unit", unit), ("Service", service)))
 
 
