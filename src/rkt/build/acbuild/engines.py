@@ -1,9 +1,9 @@
 """How a program of an image is confined while it runs for a build.
 
-Whatever the engine, it is root in a mount namespace of its own with the image as its root, holds the
-capabilities that appc gives an app by default, and can open no device but those of every container; the
-network is the host's.  ``systemd-nspawn`` also gives it process, IPC and host name namespaces.  ``chroot``
-needs no other program: it confines as rkt's stage1 "fly" does, by capabilities and system call filters.
+Whatever the engine, it is root in mount and process namespaces of its own with the image as its root, holds
+the capabilities that appc gives an app by default, and can open no device but those of every container; the
+network is the host's.  ``systemd-nspawn`` also gives it IPC and host name namespaces.  ``chroot`` needs no
+other program: it confines as rkt's stage1 "fly" does, by capabilities and system call filters.
 
 The functions here run in the child that becomes the program and do not return.
 """
@@ -38,6 +38,10 @@ _OVERLAY_OPTIONS = "redirect_dir=off,metacopy=off,index=off"
 _EPERM = 1
 
 
+if TYPE_CHECKING:
+    Engine = Callable[["Place", "Command", Callable[[], None]], None]
+
+
 class Place:
     """Where a program runs: ``root`` is the directory that becomes its root.
 
@@ -67,8 +71,12 @@ class Command:
 
 
 def _enter_place(place: Place) -> None:
-    """Mount the overlay, if there is one, where only this process sees it, and make what is missing."""
+    """Mount the overlay, if there is one, where only this process sees it, and make what is missing.
+
+    /proc is that of the process namespace we are in: systemd-nspawn finds its children there.
+    """
     prepare.enter_mount_namespace()
+    mount.mount("proc", "/proc", "proc", mount.MS_NOSUID | mount.MS_NODEV | mount.MS_NOEXEC)
     if place.lower:
         try:
             mount.mount_overlay(

@@ -13,7 +13,7 @@ import stat
 from rkt.build.acbuild import changes, engines
 from rkt.build.acbuild.engines import RESOLV_CONF, Command, Place
 from rkt.errors import RktError, one_line
-from rkt.linux import cgroup, devices, files, paths, process
+from rkt.linux import cgroup, devices, files, namespaces, paths, process
 from rkt.stage1.fly import application
 from rkt.stage1.fly import supervisor as supervision
 from rkt.stage1.systemd.supervisor import DEVICES
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rkt.build.acbuild.context import Context
+    from rkt.build.acbuild.engines import Engine
     from rkt.build.acbuild.sources import Sources
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -63,7 +64,7 @@ def run(
         with _DeviceGroup(context.path) as group:
             status = _supervise(engines.ENGINES[engine], place, command, group=group)
     finally:
-        _tidy(context.rootfs, missing, resolv_conf_is_ours=resolv_conf == "" and place.resolv_conf)
+        _tidy(context.rootfs, lower, missing, resolv_conf_is_ours=resolv_conf == "" and place.resolv_conf)
         if lower:
             for scratch in (place.root, place.work):
                 files.remove_tree(scratch, missing_ok=True)
@@ -108,12 +109,14 @@ def _resolv_conf(upper: str, lower: str) -> str:
     return ""
 
 
-def _tidy(upper: str, missing: list[str], *, resolv_conf_is_ours: bool) -> None:
+def _tidy(upper: str, lower: str, missing: list[str], *, resolv_conf_is_ours: bool) -> None:
     """Remove what was made to mount on and is still empty."""
     top = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if resolv_conf_is_ours:
             _remove_empty_file(top)
+            if lower:
+                _remove_unchanged(top, os.path.join(lower, "etc"))
         for name in missing:
             try:
                 if name in engines.LINKS:
@@ -125,6 +128,17 @@ def _tidy(upper: str, missing: list[str], *, resolv_conf_is_ours: bool) -> None:
                 continue  # in use by now, or never made
     finally:
         os.close(top)
+
+
+def _remove_unchanged(top: int, below: str) -> None:
+    """Remove an empty directory of the upper layer that says nothing but what the one below says."""
+    name = os.path.basename(below)
+    try:
+        one, other = os.stat(name, dir_fd=top, follow_symlinks=False), os.lstat(below)
+        if (one.st_mode, one.st_uid, one.st_gid) == (other.st_mode, other.st_uid, other.st_gid):
+            os.rmdir(name, dir_fd=top)
+    except OSError:
+        pass  # not there, or in use
 
 
 def _remove_empty_file(top: int) -> None:
@@ -186,22 +200,18 @@ def _no_devices() -> RktError:
     )
 
 
-def _supervise(
-    engine: Callable[[Place, Command, Callable[[], None]], None],
-    place: Place,
-    command: Command,
-    *,
-    group: _DeviceGroup,
-) -> int:
+def _supervise(engine: Engine, place: Place, command: Command, *, group: _DeviceGroup) -> int:
     """Start the program, wait for it and end what it leaves behind; its wait status."""
     process.set_dumpable(False)
     process.set_child_subreaper()
     reader, writer = os.pipe2(os.O_CLOEXEC)
     mask = supervision.Mask()
+
+    def become() -> None:
+        _become(engine, place, command, report=writer, mask=mask, group=group)
+
     try:
-        child = os.fork()
-        if child == 0:
-            _become(engine, place, command, report=writer, mask=mask, group=group)
+        child = _fork_namespace(become, writer)
         os.close(writer)
         with open(reader, "rb", buffering=0) as report:
             fault = report.read()
@@ -214,8 +224,43 @@ def _supervise(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask.before)
 
 
+def _fork(become: Callable[[], None]) -> int:
+    """A child that ends with this process and becomes something else; its pid."""
+    own = os.getpid()
+    child = os.fork()
+    if child == 0:
+        try:
+            process.set_parent_death_signal(_SIGKILL)
+            # The parent may have ended before; from a namespace of our own its number cannot be seen.
+            if os.getppid() in (own, 0):
+                become()
+        finally:
+            os._exit(_FAILED)
+    return child
+
+
+def _fork_namespace(become: Callable[[], None], report: int) -> int:
+    """As ``_fork``, in a process namespace of its own: when its init, the child, ends, all in it do."""
+
+    def init() -> None:
+        program = _fork(become)
+        os.close(report)
+        application.seal_imports()
+        os._exit(process.exit_code(supervision.wait(program)))
+
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        namespaces.unshare(namespaces.CLONE_NEWPID)
+        try:
+            return _fork(init)
+        finally:
+            namespaces.setns(own, namespaces.CLONE_NEWPID)
+    finally:
+        os.close(own)
+
+
 def _become(
-    engine: Callable[[Place, Command, Callable[[], None]], None],
+    engine: Engine,
     place: Place,
     command: Command,
     *,
@@ -223,14 +268,16 @@ def _become(
     mask: supervision.Mask,
     group: _DeviceGroup,
 ) -> None:
-    """The child: never returns.  A fault goes through the pipe, which execve(2) closes."""
+    """The child: returns only when it could not become the program.
+
+    The fault goes through the pipe, which execve(2) closes.
+    """
 
     def ready() -> None:
         application.seal_imports()
         mask.restore()
 
     try:
-        process.set_parent_death_signal(_SIGKILL)
         os.closerange(3, report)
         os.closerange(report + 1, 1 << 30)
         group.enter()
@@ -239,5 +286,3 @@ def _become(
         os.write(report, one_line(error).encode("utf-8", "replace"))
     except BaseException as error:
         os.write(report, f"{type(error).__name__}: {error}".encode("utf-8", "replace"))
-    finally:
-        os._exit(_FAILED)
