@@ -10,8 +10,9 @@ import os
 import stat
 
 from rkt.errors import RktError
-from rkt.linux import cgroup, devices, files
+from rkt.linux import cgroup, devices, mountinfo
 from rkt.linux.devices import Rule
+from rkt.stage1.common import status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,12 +110,19 @@ def device_rules(plan: Plan) -> list[Rule]:
     rules = list(DEVICES)
     for entry in plan.apps:
         for mount in entry.mounts:
-            status = None if mount.empty else os.stat(mount.source, follow_symlinks=False)
-            if status is not None and (stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)):
-                kind = "c" if stat.S_ISCHR(status.st_mode) else "b"
-                major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
+            found = None if mount.empty else os.stat(mount.source, follow_symlinks=False)
+            if found is not None and (stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)):
+                kind = "c" if stat.S_ISCHR(found.st_mode) else "b"
+                major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
                 rules.append(Rule(kind, major, minor, "r" if mount.read_only else "rw"))
     return rules
+
+
+def hierarchies() -> list[cgroup.Hierarchy]:
+    """The mounted cgroup hierarchies, without looking at the other mounts: a thousand pods have many."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        lines = [line for line in file if b" - cgroup" in line]
+    return cgroup.hierarchies(mountinfo.parse(os.fsdecode(b"".join(lines))))
 
 
 def enter_cgroup(plan: Plan, host: Host) -> str:
@@ -129,13 +137,13 @@ def enter_cgroup(plan: Plan, host: Host) -> str:
     if host.machined and not host.unit:
         return f"/machine.slice/{name}"
     own = cgroup.own()
-    mounted = cgroup.hierarchies()
+    mounted = hierarchies()
     wanted = []
     for hierarchy in mounted:
         parent = own[hierarchy.controllers[0]]
         wanted.append((hierarchy, f"{parent.rstrip('/')}/{name}"))
     lines = [f"{hierarchy.controllers[0]}:{path}\n" for hierarchy, path in wanted]
-    files.write_atomic(os.path.join(plan.pod.directory, "cgroups"), "".join(lines))
+    status.write(plan.pod.directory, "cgroups", "".join(lines))
     for hierarchy, path in wanted:
         cgroup.create(path, mounted=[hierarchy])
     if not _restrict_devices(wanted, device_rules(plan)):
@@ -158,7 +166,7 @@ def _restrict_devices(wanted: list[tuple[cgroup.Hierarchy, str]], rules: list[Ru
 def leave_own_cgroup(directory: str) -> list[OSError]:
     """Go back to the parent of the pod's cgroups and remove them: after a failed start."""
     own = cgroup.own()
-    mounted = {hierarchy.controllers[0]: hierarchy for hierarchy in cgroup.hierarchies()}
+    mounted = {hierarchy.controllers[0]: hierarchy for hierarchy in hierarchies()}
     for controller, path in own.items():
         parent, _, name = path.rpartition("/")
         if controller in mounted and name.startswith("machine-rkt"):
@@ -176,7 +184,7 @@ def leave_cgroup(directory: str) -> list[OSError]:
             lines = file.read().splitlines()
     except FileNotFoundError:
         return faults
-    mounted = {hierarchy.controllers[0]: hierarchy for hierarchy in cgroup.hierarchies()}
+    mounted = {hierarchy.controllers[0]: hierarchy for hierarchy in hierarchies()}
     for line in lines:
         controller, _, name = line.partition(":")
         if controller not in mounted or not name.rpartition("/")[2].startswith("machine-rkt"):
