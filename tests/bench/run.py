@@ -203,23 +203,86 @@ def run_true(bench: Bench) -> None:
     print(bench.lines[-2])
 
 
-def podman(bench: Bench) -> Contender:
+def run_network(bench: Bench) -> None:
+    """The same with the default network of each; then the plugins of both alone, as they are run."""
+    systemd = [*bench.rkt, "run", f"--stage1-path={STAGE1}/stage1-host.aci"]
+    contenders = [
+        Contender("rkt run (default network)", [*systemd, bench.key], bench.collect),
+        Contender("rkt run (no network)", [*systemd, "--net=none", bench.key], bench.collect),
+        podman(bench, "podman run (bridge)", "bridge"),
+        podman(bench, "podman run (no network)", "none"),
+    ]
+    bench.table("run of /bin/true, default network", contenders, "podman run (bridge)")
+    plugins(bench)
+
+
+# What the plugins of both are given: rkt's default network without masquerading, which rkt does itself by
+# one iptables-restore, and podman's own default list.
+_IPAM = {"type": "host-local", "subnet": "10.99.0.0/24", "routes": [{"dst": "0.0.0.0/0"}]}
+_PLUGINS = {
+    "ptp, masquerading by rkt": {"type": "ptp", "ipam": _IPAM},
+    "ptp, masquerading by itself": {"type": "ptp", "ipMasq": True, "ipam": _IPAM},
+    "bridge, masquerading by itself": {
+        "type": "bridge",
+        "bridge": "bench0",
+        "isGateway": True,
+        "ipMasq": True,
+        "hairpinMode": True,
+        "ipam": _IPAM,
+    },
+}
+
+
+def plugins(bench: Bench) -> None:
+    """ADD of one plugin, in a namespace that stays; DEL is not timed."""
+    quiet("ip", "netns", "add", "bench")
+    contenders = []
+    for name, config in _PLUGINS.items():
+        path = os.path.join(bench.base, f"plugin-{len(contenders)}.json")
+        with open(path, "w") as file:
+            json.dump({"cniVersion": "0.4.0", "name": "bench", **config}, file)
+        call = (
+            "CNI_CONTAINERID=bench CNI_NETNS=/var/run/netns/bench CNI_IFNAME=eth0 CNI_PATH=/usr/lib/cni "
+            f"CNI_COMMAND=%s exec /usr/lib/cni/{config['type']} <{path}"
+        )
+        undo = ["sh", "-c", call % "DEL"]
+        contenders.append(Contender(name, ["sh", "-c", call % "ADD"], lambda undo=undo: quiet(*undo)))  # type: ignore[misc]
+    restore = os.path.join(bench.base, "rules")
+    with open(restore, "w") as file:
+        file.write(
+            "*nat\n:BENCH - [0:0]\n-A POSTROUTING -s 10.99.0.2 -j BENCH\n"
+            "-A BENCH -s 10.99.0.2 -d 10.99.0.0/24 -j RETURN\n-A BENCH ! -d 224.0.0.0/4 -j MASQUERADE\n"
+            "COMMIT\n"
+        )
+    contenders.append(
+        Contender(
+            "the rules of rkt (iptables-restore)",
+            ["sh", "-c", f"exec iptables-restore --noflush <{restore}"],
+            lambda: quiet("iptables", "-t", "nat", "-F", "POSTROUTING"),
+        )
+    )
+    bench.table("ADD of one plugin", contenders, "ptp, masquerading by itself")
+    quiet("ip", "netns", "delete", "bench")
+
+
+def podman(bench: Bench, name: str = "podman run", network: str = "none") -> Contender:
     command = [
         "podman",
         f"--root={bench.base}/podman",
         f"--runroot={bench.base}/podman-run",
         "--cgroup-manager=cgroupfs",
     ]
-    quiet("tar", "-C", bench.rootfs, "-cf", f"{bench.base}/rootfs.tar", ".")
-    quiet(*command, "import", f"{bench.base}/rootfs.tar", "localhost/box")
+    if not os.path.exists(f"{bench.base}/rootfs.tar"):
+        quiet("tar", "-C", bench.rootfs, "-cf", f"{bench.base}/rootfs.tar", ".")
+        quiet(*command, "import", f"{bench.base}/rootfs.tar", "localhost/box")
     files = min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     return Contender(
-        "podman run",
+        name,
         # podman's default limits may lie above what this user is allowed to set
         [
             *command,
             "run",
-            "--network=none",
+            f"--network={network}",
             f"--ulimit=nofile={files}:{files}",
             "--ulimit=nproc=1000:1000",
             "localhost/box",
@@ -246,18 +309,31 @@ def crun(bench: Bench) -> Contender:
     )
 
 
-def leave_hybrid_cgroups() -> None:
-    """crun 1.8 refuses a v1 host with a v2 tree beside it: hide that tree from all contenders alike."""
-    if os.environ.get("RKT_BENCH_NAMESPACE") or not os.path.isdir("/sys/fs/cgroup/unified"):
+_ENTER = """
+if [ -d /sys/fs/cgroup/unified ]; then umount /sys/fs/cgroup/unified; fi
+mkdir -p /var/lib/cni && mount -t tmpfs tmpfs /var/lib/cni
+mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && mount --make-shared /run/netns
+ip link set lo up
+exec "$@"
+"""
+
+
+def enter_namespaces() -> None:
+    """A host of our own: bridges, rules and leases of all contenders go with it.
+
+    crun 1.8 refuses a v1 host with a v2 tree beside it: hide that tree from all contenders alike.
+    """
+    if os.environ.get("RKT_BENCH_NAMESPACE"):
         return
     os.execvpe(
         "unshare",
         [
             "unshare",
             "--mount",
+            "--net",
             "sh",
             "-c",
-            'umount /sys/fs/cgroup/unified; exec "$@"',
+            _ENTER,
             "sh",
             sys.executable,
             *sys.argv,
@@ -266,7 +342,7 @@ def leave_hybrid_cgroups() -> None:
     )
 
 
-TABLES = {"start-up": start_up, "run": run_true}
+TABLES = {"start-up": start_up, "run": run_true, "network": run_network}
 
 
 def main() -> None:
@@ -276,7 +352,7 @@ def main() -> None:
     parser.add_argument("-n", "--rounds", type=int, default=15)
     parser.add_argument("tables", nargs="*", choices=[[], *TABLES])
     words = parser.parse_args()
-    leave_hybrid_cgroups()
+    enter_namespaces()
     base = tempfile.mkdtemp(prefix="rkt-bench-", dir="/var/tmp")
     try:
         bench = Bench(base, words.rounds)
