@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from network_host import Host, python
@@ -100,3 +101,129 @@ def test_a_network_that_cannot_be_set_up_fails_the_pod(site: Site, box: str) -> 
 def test_host_network(site: Site, box: str) -> None:
     result = site.run("--net=host", box, "--exec=/bin/ip", "--", "-4", "address")
     assert "203.0.113.2/24" in result.out, result
+
+
+def image_of(path: str, program: str, name: str, **options: Any) -> str:
+    """An image of a program of this machine with the libraries it is linked with."""
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    libraries = [word for line in listed.splitlines() for word in line.split() if word.startswith("/")]
+    entries = list(options.pop("entries", []))
+    for file in (program, *libraries):
+        with open(file, "rb") as source:
+            entries.append(aci.Entry(file.lstrip("/"), source.read(), mode=0o755))
+    return aci.busybox(path, name, entries=entries, **options)
+
+
+NGINX = b"""user root root; daemon off; master_process off; error_log stderr; pid /tmp/pid;
+events {}
+http { access_log off; client_body_temp_path /tmp/b; proxy_temp_path /tmp/p; fastcgi_temp_path /tmp/f;
+uwsgi_temp_path /tmp/u; scgi_temp_path /tmp/s;
+server { listen 8000; listen [::]:8000; location / { return 200 "$remote_addr\\n"; } } }
+"""
+DUAL = {
+    "cniVersion": "1.0.0",
+    "name": "dual",
+    "type": "ptp",
+    "ipMasq": True,
+    "ipam": {
+        "type": "host-local",
+        "ranges": [[{"subnet": "10.90.0.0/24"}], [{"subnet": "fd00:90::/64"}]],
+        "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+    },
+}
+
+
+@pytest.mark.promise("P7")
+@pytest.mark.parametrize("firewall", ["iptables", "nft"])
+def test_curl_from_another_host_to_nginx_in_a_pod(
+    site: Site, tmp_path: os.PathLike[str], firewall: str
+) -> None:
+    """The router of this host stands between: both families, and the networks in list, status and enter."""
+    image = image_of(
+        os.path.join(tmp_path, "nginx.aci"),
+        "/usr/sbin/nginx",
+        "example.com/nginx",
+        entries=[aci.Entry("etc/nginx.conf", NGINX)],
+        app=aci.app(
+            *("/usr/sbin/nginx", "-c", "/etc/nginx.conf", "-e", "stderr"),
+            ports=[{"name": "web", "protocol": "tcp", "port": 8000}],
+        ),
+    )
+    site.host.network("10-dual.conf", DUAL)
+    if firewall == "nft":
+        site.host.without_iptables()
+    pod = site.start("--net=dual", "--port=web:8080", image)
+    try:
+        uuid, networks = wait_for_networks(site)
+        assert (networks[0]["ip"], networks[0]["ip6"]) == ("10.90.0.2", "fd00:90::2")
+        for address, client in (("203.0.113.2", "203.0.113.1"), ("[2001:db8::2]", "2001:db8::1")):
+            assert curl(site.host.world, address) == client
+            assert curl(site.host.command, address) != ""
+        assert curl(site.host.command, "127.0.0.1") == "10.90.0.1"
+        shown = "dual:ip4=10.90.0.2, dual:ip6=fd00:90::2"
+        assert shown in site("list").out
+        assert f"networks={shown}\n" in site("status", uuid).out
+        site("stop", "--force", uuid)
+    finally:
+        pod.terminate()
+        pod.communicate(timeout=30)
+
+
+def curl(prefix: Callable[..., list[str]], address: str) -> str:
+    argv = ["curl", "--silent", "--globoff", "--retry", "30", "--retry-connrefused", "--retry-delay", "1"]
+    done = subprocess.run(
+        prefix(*argv, "--max-time", "20", f"http://{address}:8080/"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.promise("P5")
+def test_the_isolator_limits_what_a_pod_sends(site: Site, tmp_path: os.PathLike[str]) -> None:
+    """Two apps' limits add up: 1 MB/s and 1.5 MB/s are 20 Mbit/s."""
+
+    def isolators(limit: str) -> list[dict[str, Any]]:
+        return [{"name": "resource/network-bandwidth", "value": {"default": True, "limit": limit}}]
+
+    client = image_of(
+        os.path.join(tmp_path, "client.aci"),
+        "/usr/bin/iperf3",
+        "example.com/client",
+        app=aci.app(
+            *("/usr/bin/iperf3", "-c", "203.0.113.1", "-t", "3", "-O", "1", "-J"), isolators=isolators("1M")
+        ),
+    )
+    other = aci.busybox(
+        os.path.join(tmp_path, "other.aci"),
+        "example.com/other",
+        app=aci.app("/bin/true", isolators=isolators("1500k")),
+    )
+    server = subprocess.Popen(site.host.world("iperf3", "-s", "-1", "-J"), stdout=subprocess.PIPE, text=True)
+    try:
+        time.sleep(0.3)
+        result = site.run(client, other)
+        assert result.code == 0, result
+        out, _ = server.communicate(timeout=30)
+        rate = json.loads(out)["end"]["sum_received"]["bits_per_second"] / 1e6
+        assert 10 < rate < 24
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def test_networks_of_the_user_and_the_system(site: Site, box: str, tmp_path: os.PathLike[str]) -> None:
+    """``--user-config`` and ``--system-config`` have networks too; the user's hides the others."""
+    user, system = os.path.join(tmp_path, "user"), site.program.system
+    for directory, name, subnet in ((user, "n", 1), (system, "n", 2), (system, "s", 3)):
+        os.makedirs(os.path.join(directory, "net.d"), exist_ok=True)
+        with open(os.path.join(directory, "net.d", f"10-{name}.conf"), "w") as file:
+            ipam = {"type": "host-local", "subnet": f"10.91.{subnet}.0/24"}
+            json.dump({"cniVersion": "0.4.0", "name": name, "type": "ptp", "ipam": ipam}, file)
+    arguments = ["--net=n,s", box, "--exec=/bin/ip", "--", "-4", "address"]
+    result = site(f"--user-config={user}", "run", f"--stage1-path={site.stage1}", *arguments)
+    assert result.code == 0, result
+    assert "10.91.1.2/24" in result.out
+    assert "10.91.3.2/24" in result.out
