@@ -28,7 +28,8 @@ class Page:
 
     ``cuts``: for each of the next answers, after how many bytes of the body the connection ends; ``rate``:
     bytes a second; ``hold``: an event that the body waits for; ``statuses``: given out first, one a request;
-    ``wrong_range``: what 206 answers claim; ``needs``: the value of Authorization that is wanted.
+    ``wrong_range``: what 206 answers claim; ``needs``: the value of Authorization that is wanted,
+    ``challenge`` what says so.
     """
 
     def __init__(self, body: bytes = b"", status: int = 200, **options: Any) -> None:
@@ -44,6 +45,7 @@ class Page:
         self.statuses: list[int] = options.pop("statuses", [])
         self.wrong_range: str = options.pop("wrong_range", "")
         self.needs: str = options.pop("needs", "")
+        self.challenge: str = options.pop("challenge", "")
         self.length: int | None = options.pop("length", None)
         assert not options, options
 
@@ -174,7 +176,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if page.statuses:
             page = Page(b"", page.statuses.pop(0))
         elif page.needs and asked.header("Authorization") != page.needs:
-            page = Page(b"who are you?", 401)
+            page = Page(b"who are you?", 401, headers={"WWW-Authenticate": page.challenge})
         self._answer(asked, page)
 
     do_HEAD = do_POST = do_GET

@@ -17,6 +17,7 @@ def fetcher(call: Call, store: Store, *, trusted: bool = False, render: bool | N
     from rkt.trust.keystore import Keystore
 
     settings = call.globals
+    store.max_image_size = call.flags["max-image-size"]
     insecure = settings.insecure | {"image"} if trusted else settings.insecure
     keystore = None
     if "image" not in insecure:

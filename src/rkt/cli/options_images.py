@@ -41,6 +41,9 @@ SIGNATURE = Option(
 POLICY = (
     "when to fetch an image: never, new (the store does not have it) or update (always look for a newer one)"
 )
+MAX_IMAGE_SIZE = Option(
+    "max-image-size", "size", "64G", "most bytes an image may have, unpacked, to be fetched (K, M, G, T)"
+)
 
 FETCH = Command(
     "IMAGE [--signature=FILE] ...",
@@ -49,6 +52,7 @@ FETCH = Command(
     "(https, docker), or a name.",
     (
         Option("full", "bool", "false", "print the full image ID"),
+        MAX_IMAGE_SIZE,
         Option("pull-policy", "string", "update", POLICY, completes="policy"),
         SIGNATURE,
         NO_STORE,

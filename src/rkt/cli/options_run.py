@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rkt.cli.options import Command, Option
-from rkt.cli.options_images import NO_STORE, POLICY, SIGNATURE, STORE_ONLY
+from rkt.cli.options_images import MAX_IMAGE_SIZE, NO_STORE, POLICY, SIGNATURE, STORE_ONLY
 
 IN, OUT = ("null", "stream", "tty"), ("log", "null", "stream", "tty")
 ATTACH = "attach"
@@ -148,6 +148,7 @@ RUNNING = (
 
 PREPARING = (
     Option("inherit-env", "bool", "false", "give the apps every environment variable they do not set"),
+    MAX_IMAGE_SIZE,
     Option("no-overlay", "bool", "false", "copy the root file systems instead of overlaying them"),
     Option(
         "pod-manifest", "string", "", "file with a pod manifest to use instead of images", completes="file"

@@ -268,6 +268,16 @@ def hostname(text: str, before: str | None, option: Option) -> str:
     return text
 
 
+def size(text: str, before: int | None, option: Option) -> int:
+    """Bytes, with K, M, G or T for powers of 1024."""
+    del before, option
+    power = "KMGT".find(text[-1:].upper()) + 1 if text[-1:] else 0
+    digits = text[:-1] if power else text
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 18:
+        raise RktError(f'"{text}" is no size: digits, and K, M, G or T')
+    return int(digits) << 10 * power
+
+
 CONVERTERS: dict[str, Callable[[str, Any, Option], Any]] = {
     "string": lambda text, before, option: text,
     "bool": lambda text, before, option: parse_bool(text),
@@ -289,4 +299,5 @@ CONVERTERS: dict[str, Callable[[str, Any, Option], Any]] = {
     "networks": networks,
     "identifiers": identifiers,
     "hostname": hostname,
+    "size": size,
 }

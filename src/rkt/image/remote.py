@@ -19,7 +19,6 @@ from rkt.errors import RktError
 from rkt.image import partial as partials
 from rkt.image.download import ChangedError, Download, Request
 from rkt.image.http import HttpError
-from rkt.store.importer import MAX_IMAGE_SIZE
 from rkt.store.index import Remote
 from rkt.store.store import ImageNotFoundError
 
@@ -163,7 +162,10 @@ class RemoteFetcher:
         signature = self._signature(target)
         deferred = signature is None and self._admission.needs_signature
         request = Request(
-            target.url, etag=known.etag if known else "", guarded=target.guarded, limit=MAX_IMAGE_SIZE
+            target.url,
+            etag=known.etag if known else "",
+            guarded=target.guarded,
+            limit=self._store.max_image_size,
         )
         download = Download(self._client, request, partial, progress=self._progress, notify=self._diagnose)
         with download:

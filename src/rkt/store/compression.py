@@ -193,7 +193,7 @@ class Decompressor:
 
 
 def _is_skippable(first: bytes) -> bool:
-    """A zstd frame that holds no content, as the table of contents behind a layer (RFC 8878, section 3.1.2)."""
+    """A zstd frame without content, as the table of contents behind a layer (RFC 8878, section 3.1.2)."""
     return first[1:4] == b"\x2a\x4d\x18" and first[0] & 0xF0 == 0x50
 
 

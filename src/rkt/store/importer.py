@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from rkt.store.hashing import Readable
     from rkt.store.index import Index
 
-MAX_IMAGE_SIZE = 256 << 30
-"""More uncompressed bytes are taken for an attack on the disk."""
-
 
 def import_image(
     places: Directories,
@@ -48,16 +45,18 @@ def import_image(
     source: Readable,
     *,
     latest: bool,
+    limit: int,
     check: Callable[[ImageManifest], None],
 ) -> str:
     """Import the image file read from ``source`` and return its key.
 
-    ``check`` gets the manifest once everything has been read, ``source`` to its very end; what it raises
-    keeps the image out.  Raises RktError for anything that is no complete image.
+    ``limit`` are the most bytes it may have uncompressed.  ``check`` gets the manifest once everything has
+    been read, ``source`` to its very end; what it raises keeps the image out.  Raises RktError for anything
+    that is no complete image.
     """
     places.make()
     with TemporaryFile(places.temporary, directories.IMPORT_PREFIX) as temporary:
-        content = compression.open_reader(source, limit=MAX_IMAGE_SIZE)
+        content = compression.open_reader(source, limit=limit)
         if content.kind in ("text", "unknown"):
             raise RktError("the file is no archive")
         reader = HashingReader(content, temporary.fd)

@@ -200,6 +200,10 @@ class ImageFile:
         """Write the manifest and give the file its name; the image's ID: ``sha512-`` and 128 digits."""
         self.writer.add(Entry(MANIFEST, size=len(manifest), mtime_ns=mtime_ns), manifest)
         self.writer.finish()
+        return self.publish()
+
+    def publish(self) -> str:
+        """Give a file its name to which a whole archive was written; the image's ID."""
         if self._compressor is not None:
             self._file.write(self._compressor.flush())
         self._file.flush()

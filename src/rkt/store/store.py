@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from rkt.store.index import Notify, Remote
     from rkt.store.trees import Trees
 
+MAX_IMAGE_SIZE = 64 << 30
+"""More uncompressed bytes are taken for an attack on the disk, unless the user says otherwise."""
+
 ID_PREFIX = "sha512-"
 KEY_LENGTH = len(ID_PREFIX) + 64
 _MINIMUM_DIGITS = 2
@@ -58,13 +61,15 @@ class Store:
     """The images below ``data_dir``; a context manager.
 
     ``notify`` gets lines for the user (an index that is rebuilt).  Reading a store that does not exist yet
-    finds no images; its directories are made when the first one is imported.
+    finds no images; its directories are made when the first one is imported.  ``max_image_size`` are the
+    most bytes an image may have uncompressed to be taken in; it may be set.
     """
 
-    __slots__ = ("_index", "_lock", "_notify", "_trees", "places")
+    __slots__ = ("_index", "_lock", "_notify", "_trees", "max_image_size", "places")
 
     def __init__(self, data_dir: str, notify: Notify = _quiet) -> None:
         self.places = Directories(data_dir)
+        self.max_image_size = MAX_IMAGE_SIZE
         self._notify = notify
         self._index = Index(self.places.db, self._scan, notify)
         self._trees: Trees | None = None
@@ -209,7 +214,9 @@ class Store:
 
         self.places.make()
         self._hold()
-        return importer.import_image(self.places, self._index, source, latest=latest, check=check)
+        return importer.import_image(
+            self.places, self._index, source, latest=latest, limit=self.max_image_size, check=check
+        )
 
     def remove(self, key: str) -> None:
         """Remove an image.  Pods are not affected: they use its tree, or a copy.

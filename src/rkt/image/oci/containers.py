@@ -45,7 +45,6 @@ class Containers:
         policy: str,
         host: dict[str, str],
         config: Callable[[], Config] | None = None,
-        limits: layering.Limits | None = None,
         notify: Callable[[str], object] = lambda _: None,
         diagnose: Callable[[str], object] = lambda _: None,
     ) -> None:
@@ -54,7 +53,7 @@ class Containers:
         self._insecure = insecure
         self._policy = policy
         self._config = config
-        self._limits = limits or layering.Limits()
+        self._limits = layering.Limits(download=store.max_image_size, content=store.max_image_size)
         self._notify = notify
         self._diagnose = diagnose
         self._fetcher = ContainerFetcher(

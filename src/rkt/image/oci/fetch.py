@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rkt.appc.image import ImageManifest
     from rkt.image.oci.names import ContainerName
     from rkt.image.oci.source import Document, Source
     from rkt.image.oci.verification import Verified
@@ -76,6 +77,17 @@ class Found:
     def digest(self) -> str:
         """That of the manifest."""
         return self.chain[-1].digest
+
+
+class Taken:
+    """An image of which everything is here and checked: its appc manifest, its layers and who reads them."""
+
+    __slots__ = ("layers", "manifest", "taker")
+
+    def __init__(self, manifest: ImageManifest, layers: list[layering.Layer], taker: layering.Taker) -> None:
+        self.manifest = manifest
+        self.layers = layers
+        self.taker = taker
 
 
 class ContainerFetcher:
@@ -174,6 +186,17 @@ class ContainerFetcher:
         return remote.blob_key
 
     def _convert(self, source: Source, request: Request, found: Found) -> str:
+        taken = self.take(source, request, found)
+        layering.check_space(self._store.places.cas, sum(layer.size for layer in taken.layers))
+        filesystem = Filesystem()
+        for layer in taken.layers:
+            filesystem.apply(layer.headers)
+        manifest = taken.manifest.encode().encode()
+        with aci.stream(manifest, filesystem.plan(), taken.layers, taken.taker) as archive:
+            return self._store.import_image(archive)
+
+    def take(self, source: Source, request: Request, found: Found) -> Taken:
+        """Get all of an image that is to be converted.  Raises RktError."""
         config_descriptor = found.manifest.config
         if config_descriptor.media_type not in documents.CONFIGS:
             raise RktError(
@@ -184,17 +207,11 @@ class ContainerFetcher:
         config = documents.Configuration(value)
         layers = _layers(found.manifest, config)
         origin = _origin(request, found, config_descriptor.digest)
-        manifest = convert(config, origin, self._host).encode().encode()
+        manifest = convert(config, origin, self._host)
         self._store.places.make()
         taker = layering.Taker(source, Layers(self._store.places), limits=self._limits, notify=self._diagnose)
         taker.take(layers)
-        layering.check_space(self._store.places.cas, sum(layer.size for layer in layers))
-        filesystem = Filesystem()
-        for layer in layers:
-            filesystem.apply(layer.headers)
-        plan = filesystem.plan()
-        with aci.stream(manifest, plan, layers, taker) as archive:
-            return self._store.import_image(archive)
+        return Taken(manifest, layers, taker)
 
 
 def _layers(manifest: documents.Manifest, config: documents.Configuration) -> list[layering.Layer]:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 AT_ONCE = 3
 """Layers on their way at the same time."""
 
+HINT = "larger images are taken with --max-image-size"
+
 KINDS = ("gzip", "zstd", "tar", "unknown")
 """Layers are gzip, zstd or plain archives; an empty or very old one shows no sign of being one."""
 
@@ -78,7 +80,9 @@ class _Budget:
         with self._lock:
             self._content -= size
             if self._content < 0:
-                raise RktError(f"the layers have more than {self._limits.content} bytes of content")
+                raise RktError(
+                    f"the layers have more than {self._limits.content} bytes of content", hint=HINT
+                )
 
     def take_entry(self) -> None:
         self._entries -= 1
@@ -188,7 +192,7 @@ class Taker:
         """Get all layers and read their headers.  Raises the first error in the order of the layers."""
         total = sum(layer.descriptor.size for layer in layers)
         if total > self._limits.download:
-            raise RktError(f"the layers have {total} bytes, more than {self._limits.download}")
+            raise RktError(f"the layers have {total} bytes, more than {self._limits.download}", hint=HINT)
         if len(layers) == 1:
             self._take(layers[0])
             return
