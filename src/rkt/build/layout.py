@@ -11,6 +11,10 @@ from rkt.linux import paths
 from rkt.store import pack
 from rkt.store.layout import MANIFEST, MAX_MANIFEST, ROOTFS
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class LayoutDirectory:
     """A directory that is an image layout; a context manager.
@@ -66,3 +70,20 @@ class LayoutDirectory:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
+
+
+def whitelist(paths: Iterable[str]) -> list[str]:
+    """Absolute paths as a ``pathWhitelist``: a manifest is text, a name on Linux need not be.
+
+    Raises RktError for a name that cannot be listed, and would be lost without a word.
+    """
+    made = sorted(paths)
+    for path in made:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise RktError(
+                f"{path!r} cannot be listed in a manifest, as its name is not UTF-8",
+                hint="an image that leaves out files of the images below it has to list all others",
+            ) from None
+    return made

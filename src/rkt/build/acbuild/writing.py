@@ -5,7 +5,7 @@ from __future__ import annotations
 from rkt.appc.image import ImageManifest
 from rkt.build.acbuild import changes
 from rkt.build.acbuild.context import PLACEHOLDER, Context
-from rkt.build.layout import LayoutDirectory
+from rkt.build.layout import LayoutDirectory, whitelist
 from rkt.errors import RktError
 from rkt.store.pack import ImageFile
 
@@ -38,7 +38,7 @@ def write(
         paths = changes.visible(sources(context).render(manifest), context.rootfs)
         # A list that was there before names what may be seen at all.
         before = set(manifest.path_whitelist)
-        manifest.path_whitelist = [path for path in paths if not before or path in before]
+        manifest.path_whitelist = whitelist(path for path in paths if not before or path in before)
     with ImageFile(output, overwrite=overwrite, exists=f"ACI already exists: {output}") as image:
         try:
             with LayoutDirectory(context.image) as layout:
