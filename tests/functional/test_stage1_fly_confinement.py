@@ -195,7 +195,7 @@ def test_seccomp_isolators(fly: Run, probe: Probe, box: str) -> None:
     assert killed.code == -signal.SIGSYS
     refused = fly(box, "--exec=/bin/true", "--seccomp=mode=remove,errno=ENOSUCH,mkdir")
     assert refused.code == 254
-    assert 'unknown errno "ENOSUCH"' in refused.err
+    assert 'unknown error name "ENOSUCH"' in refused.err
 
 
 @pytest.mark.promise("P4")

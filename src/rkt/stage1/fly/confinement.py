@@ -1,6 +1,6 @@
 """What confines an app without systemd's help: capabilities, seccomp, no_new_privs.
 
-``plan`` turns isolators into plain data (facts of rkt 1.30, "Sandboxing"); ``Confinement`` hands it to the
+``plan`` takes what the isolators mean from ``rkt.stage1.common.confinement``; ``Confinement`` hands it to the
 kernel just before the app is executed.  ``enter`` does the same.
 """
 
@@ -10,16 +10,13 @@ import errno
 import os
 
 from rkt.appc import isolators
-from rkt.errors import RktError
 from rkt.linux import capabilities, seccomp
+from rkt.stage1.common import confinement as common
 from rkt.stage1.common import system_calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from rkt.appc.app import App
-    from rkt.appc.isolator_values import SeccompSet
 
 TIOCSTI = 0x5412
 TIOCLINUX = 0x541C
@@ -84,80 +81,32 @@ def plan(app: App, uid: int, *, disable_capabilities: bool, disable_seccomp: boo
     """The confinement of an app that runs as ``uid``; the two flags are ``--insecure-options``."""
     confinement = Confinement()
     if not disable_capabilities:
-        confinement.capabilities = bounding_set(app.isolators)
-    confinement.no_new_privileges = any(
-        isolator.value is True for isolator in app.isolators if isolator.name == isolators.NO_NEW_PRIVILEGES
-    )
+        confinement.capabilities = frozenset(common.capability_set(app))
+    confinement.no_new_privileges = common.no_new_privileges(app)
     if not disable_seccomp:
-        confinement.filters = filters(app.isolators)
+        confinement.filters = filters(app)
         # The filter needs it where CAP_SYS_ADMIN is missing; systemd does the same.
         confinement.no_new_privileges |= uid != 0 and bool(confinement.filters)
-    adjustment = isolators.get(app.isolators, isolators.OOM_SCORE_ADJ)
-    confinement.oom_score_adj = adjustment.value if adjustment is not None else None
+    confinement.oom_score_adj = common.Resources(app).oom_score_adj
     return confinement
 
 
-def bounding_set(given: list[isolators.Isolator]) -> frozenset[str]:
-    """The capabilities that isolators leave: those retained, or the default without those removed."""
-    retained: set[str] | None = None
-    removed: set[str] = set()
-    for isolator in given:
-        if isolator.name == isolators.CAPABILITIES_RETAIN:
-            retained = (retained or set()) | set(isolator.value.set)
-        elif isolator.name == isolators.CAPABILITIES_REMOVE:
-            removed |= set(isolator.value.set)
-    if retained is not None and removed:
-        raise RktError("capabilities cannot be both retained and removed")
-    for name in sorted((retained or set()) | removed):
-        if name not in capabilities.NUMBERS:
-            raise RktError(f'unknown capability "{name}"')
-    if retained is not None:
-        return frozenset(retained)
-    return frozenset(isolators.DEFAULT_CAPABILITIES) - removed
-
-
-def filters(given: list[isolators.Isolator]) -> list[bytes]:
+def filters(app: App) -> list[bytes]:
     """The seccomp programs that isolators ask for; the default where they ask for nothing.
 
     With any filter, input cannot be pushed into a terminal: with the caller's terminal as its own, an
     app would type into the shell it was started from (CVE-2017-5226).
     """
-    chosen = [
-        isolator
-        for isolator in given
-        if isolator.name in (isolators.SECCOMP_RETAIN, isolators.SECCOMP_REMOVE)
-    ]
-    if len(chosen) > 1:
-        raise RktError("too many seccomp isolators")
+    calls = common.system_calls(app)
+    if calls is None:
+        return []
     # The last one may refuse prctl(2): nothing can be loaded after it.
-    if not chosen:
+    if calls.default:
         return [_terminal(), *_default()]
-    value: SeccompSet = chosen[0].value
-    names = set(value.set)
-    if chosen[0].name == isolators.SECCOMP_RETAIN:
-        if "@appc.io/all" in names:
-            return []
-        allowed = expand(names) | set(seccomp.ESSENTIAL)
-        return [_terminal(), seccomp.compile_filter(allowed, allow=True, action=_action(value))]
-    if "@appc.io/empty" in names:
-        return [_terminal(), *_default()]
-    refused = expand(names) - set(seccomp.ESSENTIAL)
-    return [_terminal(), seccomp.compile_filter(refused, allow=False, action=_action(value))]
-
-
-def expand(names: Iterable[str]) -> set[str]:
-    """Names with wildcards replaced by what they stand for; unknown wildcards stand for nothing."""
-    found: set[str] = set()
-    for name in names:
-        if not name.startswith("@"):
-            found.add(name)
-        elif name in ("@docker/default-whitelist", "@rkt/default-whitelist"):
-            found.update(system_calls.DEFAULT.split(), system_calls.YOUNGER.split())
-        elif name in ("@docker/default-blacklist", "@rkt/default-blacklist"):
-            found.update(system_calls.PRIVILEGED.split())
-        elif name.startswith("@systemd/"):
-            found.update(system_calls.SYSTEMD.get(name[len("@systemd/") :], "").split())
-    return found
+    if not calls.allow:
+        # What is refused to the app is refused to us, who have yet to execute it.
+        calls.names -= frozenset(seccomp.ESSENTIAL)
+    return [_terminal(), calls.program()]
 
 
 def unenforced(app: App) -> list[str]:
@@ -186,13 +135,3 @@ def _terminal() -> bytes:
     conditions = [[seccomp.Comparison(1, "&", request, 0xFFFFFFFF)] for request in (TIOCSTI, TIOCLINUX)]
     action = seccomp.refuse(errno.EPERM)
     return seccomp.compile_filter(["ioctl"], allow=False, action=action, conditions={"ioctl": conditions})
-
-
-def _action(value: SeccompSet) -> int:
-    """What meets a refused call: the isolator's errno, or the end of the process (SIGSYS)."""
-    if not value.errno:
-        return seccomp.KILL_PROCESS
-    number = getattr(errno, value.errno, None)
-    if number is None:
-        raise RktError(f'unknown errno "{value.errno}" in the seccomp isolator')
-    return seccomp.refuse(number)

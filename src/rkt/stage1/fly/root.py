@@ -13,7 +13,7 @@ import stat
 
 from rkt.errors import RktError
 from rkt.linux import mount, namespaces, paths
-from rkt.stage1.common import mounts
+from rkt.stage1.common import confinement, mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,33 +21,6 @@ if TYPE_CHECKING:
 
 HOST_DIRECTORIES = ("/dev", "/proc", "/sys")
 
-# The path protection of rkt (its sandboxing documentation); --insecure-options=paths switches it off.
-READ_ONLY = (
-    "/proc/bus",
-    "/proc/sys/kernel/core_pattern",
-    "/proc/sys/kernel/modprobe",
-    "/proc/sys/vm/panic_on_oom",
-    "/proc/sysrq-trigger",
-    "/sys/block",
-    "/sys/bus",
-    "/sys/class",
-    "/sys/dev",
-    "/sys/devices",
-    "/sys/kernel",
-)
-HIDDEN = (
-    "/sys/firmware",
-    "/sys/fs",
-    "/sys/hypervisor",
-    "/sys/module",
-    "/sys/power",
-    "/proc/config.gz",
-    "/proc/kallsyms",
-    "/proc/sched_debug",
-    "/proc/kcore",
-    "/proc/kmem",
-    "/proc/mem",
-)
 _HOSTS = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 
@@ -254,8 +227,8 @@ def _write_hosts(root: int) -> None:
 
 
 def _protect(root: int, exempt: list[str]) -> None:
-    """Make READ_ONLY and HIDDEN so, as far as they exist and no volume was mounted there on purpose."""
-    for path in (*READ_ONLY, *HIDDEN):
+    """Protect the paths that exist and on which no volume was mounted on purpose."""
+    for path in (*confinement.READ_ONLY_PATHS, *confinement.HIDDEN_PATHS):
         if any(target == path or target.startswith(path + "/") for target in exempt):
             continue
         try:
@@ -263,7 +236,7 @@ def _protect(root: int, exempt: list[str]) -> None:
         except FileNotFoundError:
             continue
         try:
-            if path in READ_ONLY:
+            if path in confinement.READ_ONLY_PATHS:
                 mount.bind_fd(fd, fd, recursive=True, read_only=True)
             else:
                 _hide(fd)
