@@ -165,9 +165,13 @@ def test_the_same_host_port_twice(site: Site, tmp_path: os.PathLike[str]) -> Non
     ports = [{"name": name, "protocol": "tcp", "port": port} for name, port in (("a", 80), ("b", 81))]
     image = aci.busybox(os.path.join(tmp_path, "two.aci"), app=aci.app("/bin/true", ports=ports))
     before = site.host.state()
-    result = site.run("--port=a:8080", "--port=b:8080", image)
-    assert result.code == 254
-    assert "port tcp-0.0.0.0:8080 already mapped to pod port 80" in result.err
+    for command in (["run", f"--stage1-path={site.stage1}"], ["prepare", f"--stage1-path={site.stage1}"]):
+        result = site(*command, "--port=a:8080", "--port=b:8080", image)
+        assert result.code == 254
+        assert "port tcp-0.0.0.0:8080 already mapped to pod port 80" in result.err
+        result = site(*command, "--port=nosuch:8080", image)
+        assert 'port name "nosuch" could not be found in any apps' in result.err
+        assert site("list", "--no-legend").out.strip() == ""
     assert site.host.state() == before
 
 
@@ -266,6 +270,18 @@ class TestKilled:
             pass
         site.collect()
         assert site("list", "--no-legend").out.strip() == ""
+
+    def test_without_the_tree_of_the_stage1(self, site: Site, box: str) -> None:
+        """Nobody can call the stage1's gc any more: stage0 takes the network down itself."""
+        before = site.host.state()
+        assert site.run("--net=default", box).code == 0
+        assert site.host.state() != before
+        data = site.program.dir
+        (uuid,) = os.listdir(os.path.join(data, "pods", "run"))
+        site.host.ok("umount", "-R", os.path.join(data, "pods", "run", uuid, "stage1/rootfs"))
+        site.host.ok("rm", "-r", os.path.join(data, "cas", "tree"))
+        site.collect()
+        assert site.host.state() == before
 
     def test_a_pod_that_cannot_start_and_cannot_be_undone_stays(self, site: Site, box: str) -> None:
         """Its network came up, what follows fails, and a plugin does not take its part back."""

@@ -70,6 +70,10 @@ def _plan(request: PrepareRequest, store: Store) -> Plan:
     else:
         text = request.pod_manifest
         made, keys = manifest.complete(text, lambda image: _find(store, image), store.manifest)
+    if made.ports:
+        from rkt.network.forwarding import forwarded_ports
+
+        forwarded_ports(made)
     return Plan(made, [(app.name, key) for app, key in zip(made.apps, keys, strict=True)])
 
 
