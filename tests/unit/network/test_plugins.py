@@ -86,7 +86,9 @@ def test_a_plugin_that_hangs_is_killed_with_its_children(directory: str) -> None
         run(directory, "hang", time_limit=1)
     assert time.monotonic() - started < 10
     path = os.path.join(directory, "hang")
-    assert one_line(caught.value) == f"plugin {path} failed at ADD: killed, as it had not ended after 1 seconds"
+    assert (
+        one_line(caught.value) == f"plugin {path} failed at ADD: killed, as it had not ended after 1 seconds"
+    )
     with open(os.path.join(directory, "hang.child")) as file:
         child = int(file.read())
     deadline = time.monotonic() + 5
