@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Writes the manual pages, rkt(1) and one a command, from the table that also drives the parser and help.
+"""Writes the manual pages, one a program and command, from the tables that also drive parsers and help.
 
 PYTHONPATH=src tools/man.py DIRECTORY
 """
@@ -12,12 +12,8 @@ import sys
 from rkt import VERSION
 from rkt.cli import options
 from rkt.cli.help import spelling
-
-
-def escape(text: str) -> str:
-    """Text for roff: a hyphen that may be copied, no line that is taken for a request."""
-    text = text.replace("\\", "\\e").replace("-", "\\-")
-    return "\n".join("\\&" + line if line[:1] in (".", "'") else line for line in text.split("\n"))
+from rkt.cli.tools import acbuild, actool, docker2aci, manual
+from rkt.cli.tools.manual import escape
 
 
 def section(title: str, *paragraphs: str) -> list[str]:
@@ -73,6 +69,8 @@ def main() -> None:
     for name, text in pages.items():
         with open(os.path.join(directory, name + ".1"), "w") as file:
             file.write(text)
+    for program in (actool.PROGRAM, acbuild.PROGRAM, docker2aci.PROGRAM):
+        manual.write(program, directory)
 
 
 if __name__ == "__main__":

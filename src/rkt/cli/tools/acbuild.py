@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rkt.cli.options import Command, Option
-from rkt.cli.tools.program import Program, command
+from rkt.cli.tools.program import CONFIGURATION, Program, command
 
 _EXECUTE = "acbuild_calls.execute"
 _STORE = Option(
@@ -128,6 +128,7 @@ PROGRAM = Program(
         ),
         Option("no-history", "bool", "false", "add no annotation that tells the command", scope="global"),
         Option("work-path", "string", ".", "directory of the build", scope="global", completes="directory"),
+        *CONFIGURATION,
     ),
     aliases={
         "rm": "remove",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rkt.cli.options import Option
-from rkt.cli.tools.program import Program, command
+from rkt.cli.tools.program import CONFIGURATION, Program, command
 
 _OVERWRITE = Option("overwrite", "bool", "false", "overwrite the target file if it exists")
 _NO_COMPRESSION = Option("no-compression", "bool", "false", "do not compress the image")
@@ -45,6 +45,7 @@ PROGRAM = Program(
             Option("insecure", "bool", "false", "allow discovery over http"),
             Option("json", "bool", "false", "print JSON"),
             Option("port", "int", "0", "port to connect to instead of that of the scheme"),
+            *CONFIGURATION,
             description="A name is NAME[:VERSION][,LABEL=VALUE...]; os and arch are those of this machine "
             "unless given.",
         ),

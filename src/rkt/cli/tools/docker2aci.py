@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from rkt.cli.options import Option
-from rkt.cli.tools.program import Program, command
+from rkt.cli.tools.program import CONFIGURATION, Program, command
 from rkt.errors import Context, RktError
 
 TYPE_CHECKING = False
@@ -30,6 +30,7 @@ PROGRAM = Program(
             Option("insecure-skip-verify", "bool", "false", "do not check the certificates of registries"),
             Option("nosquash", "bool", "false", "make an image of each layer"),
             Option("version", "bool", "false", "print the version"),
+            *CONFIGURATION,
             description="FILE is an archive of docker save, or an OCI layout (a directory, or an archive of "
             "one). The images are put into the current directory.",
         ),

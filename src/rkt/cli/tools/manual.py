@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def write(program: Program, directory: str) -> None:
     """Write ``TOOL.1`` and ``TOOL-COMMAND.1`` into a directory, which is made if it is missing."""
     os.makedirs(directory, exist_ok=True)
-    for path, command in {"": None, **program.commands}.items():
+    pages: dict[str, Command | None] = {"": None, **program.commands}
+    for path, command in pages.items():
         name = "-".join([program.name, *path.split()])
         with open(os.path.join(directory, name + ".1"), "w", encoding="utf-8") as file:
             file.write(page(program, name, command))

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from rkt.cli.options import Command, Option
 
 
+CONFIGURATION = tuple(
+    option for option in options.GLOBALS if option.name in ("local-config", "system-config", "user-config")
+)
+"""Where rkt's configuration is, for tools that fetch: credentials and trusted keys."""
+
+
 class Program:
     """One tool.
 
@@ -147,7 +153,8 @@ def find_command(program: Program, words: Sequence[str]) -> tuple[Command, list[
 
 
 def _command_word(program: Program, words: list[str]) -> int | None:
-    bare = {option.name for option in program.globals if option.bare} | {"help", "h"}
+    every = [*program.globals, *(option for one in program.commands.values() for option in one.options)]
+    bare = {option.name for option in every if option.bare} | {"help", "h"}
     skip = False
     for index, word in enumerate(words):
         if skip:
