@@ -364,3 +364,43 @@ class TestLayers:
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
         rkt.ok(INSECURE, "fetch", word, preexec_fn=limited, timeout=280)
+
+
+class TestInterruption:
+    def test_ctrl_c_ends_at_once_and_leaves_nothing_but_whole_layers(self, rkt: Rkt, site: web.Site) -> None:
+        import signal
+        import time
+
+        small = oci.Layer(oci.tar([oci.file("small")]))
+        slow = [simple(), simple()]
+        word = serve(site, [small, *slow])
+        for layer in slow:
+            blob(site, layer).rate = 20_000
+        process = rkt.start(INSECURE, "fetch", word)
+        for layer in slow:
+            site.wait_for(f"/v2/team/app/blobs/{layer.descriptor['digest']}")
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        before = time.monotonic()
+        process.communicate(timeout=20)
+        assert time.monotonic() - before < 5
+        assert process.returncode != 0
+        assert os.listdir(os.path.join(rkt.dir, "cas/tmp")) == []
+        kept = os.path.join(rkt.dir, "cas/layers/sha256")
+        names = [name for _, _, found in os.walk(kept) for name in found]
+        assert names == [str(small.descriptor["digest"]).partition(":")[2]]
+        for layer in slow:
+            blob(site, layer).rate = 0
+        rkt.ok(INSECURE, "fetch", word)
+        assert len(site.asked(f"/v2/team/app/blobs/{small.descriptor['digest']}")) == 1
+
+    def test_two_fetchers_download_a_layer_once(self, rkt: Rkt, site: web.Site) -> None:
+        layers = [simple(), simple()]
+        word = serve(site, layers)
+        for layer in layers:
+            blob(site, layer).rate = 400_000
+        both = [rkt.start(INSECURE, "fetch", word) for _ in range(2)]
+        answers = {process.communicate(timeout=60)[0] for process in both}
+        assert [process.returncode for process in both] == [0, 0] and len(answers) == 1
+        for layer in layers:
+            assert len(site.asked(f"/v2/team/app/blobs/{layer.descriptor['digest']}")) == 1

@@ -174,6 +174,7 @@ class Fetcher:
             config=self._network.config,
             notify=self._notify,
             diagnose=self._diagnose,
+            progress=self._network.progress,
         )
         return containers.fetch(reference)
 

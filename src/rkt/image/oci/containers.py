@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from rkt.config import Config
     from rkt.image.insecure import InsecureOptions
+    from rkt.image.progress import Progress
     from rkt.image.reference import Reference
     from rkt.store.store import Store
     from rkt.trust.keystore import Keystore
@@ -47,6 +48,7 @@ class Containers:
         config: Callable[[], Config] | None = None,
         notify: Callable[[str], object] = lambda _: None,
         diagnose: Callable[[str], object] = lambda _: None,
+        progress: Callable[[], Progress] | None = None,
     ) -> None:
         self._store = store
         self._keystore = keystore
@@ -57,7 +59,13 @@ class Containers:
         self._notify = notify
         self._diagnose = diagnose
         self._fetcher = ContainerFetcher(
-            store, keystore, host=host, limits=self._limits, notify=notify, diagnose=diagnose
+            store,
+            keystore,
+            host=host,
+            limits=self._limits,
+            notify=notify,
+            diagnose=diagnose,
+            progress=progress() if progress else None,
         )
 
     def fetch(self, reference: Reference) -> str:

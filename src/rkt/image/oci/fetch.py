@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rkt.image.oci.names import ContainerName
     from rkt.image.oci.source import Document, Source
     from rkt.image.oci.verification import Verified
+    from rkt.image.progress import Progress
     from rkt.store.store import Store
     from rkt.trust.keystore import Keystore
 
@@ -97,7 +98,7 @@ class ContainerFetcher:
     of ``Remote`` rows, may serve instead of a download.
     """
 
-    __slots__ = ("_diagnose", "_host", "_keystore", "_limits", "_notify", "_store")
+    __slots__ = ("_diagnose", "_host", "_keystore", "_limits", "_notify", "_progress", "_store")
 
     def __init__(
         self,
@@ -108,8 +109,10 @@ class ContainerFetcher:
         limits: layering.Limits | None = None,
         notify: Callable[[str], object] = lambda _: None,
         diagnose: Callable[[str], object] = lambda _: None,
+        progress: Progress | None = None,
     ) -> None:
         self._store = store
+        self._progress = progress
         self._keystore = keystore
         self._host = host
         self._limits = limits or layering.Limits()
@@ -209,7 +212,13 @@ class ContainerFetcher:
         origin = _origin(request, found, config_descriptor.digest)
         manifest = convert(config, origin, self._host)
         self._store.places.make()
-        taker = layering.Taker(source, Layers(self._store.places), limits=self._limits, notify=self._diagnose)
+        taker = layering.Taker(
+            source,
+            Layers(self._store.places),
+            limits=self._limits,
+            notify=self._diagnose,
+            progress=self._progress,
+        )
         taker.take(layers)
         return Taken(manifest, layers, taker)
 

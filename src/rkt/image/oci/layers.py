@@ -15,6 +15,7 @@ from rkt.errors import RktError
 from rkt.image.oci import digest as digests
 from rkt.image.oci import filesystem
 from rkt.image.oci.pipe import CHUNK, read_ahead
+from rkt.image.progress import Progress
 from rkt.store import archive, compression
 
 TYPE_CHECKING = False
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from rkt.image.oci.documents import Descriptor
     from rkt.image.oci.filesystem import Header
     from rkt.image.oci.source import Source, Stream
+    from rkt.image.progress import Bar
     from rkt.store.compression import Readable
     from rkt.store.layers import Layers
 
@@ -68,16 +70,23 @@ class Layer:
 class _Budget:
     """What all layers together may still have; shared by the threads."""
 
-    __slots__ = ("_content", "_entries", "_limits", "_lock")
+    __slots__ = ("_content", "_entries", "_limits", "_lock", "_stopped")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._lock = threading.Lock()
         self._content = limits.content
         self._entries = limits.entries
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Nobody wants the layers any more: the threads end with the piece they are at."""
+        self._stopped = True
 
     def take_content(self, size: int) -> None:
         with self._lock:
+            if self._stopped:
+                raise RktError("another layer failed")
             self._content -= size
             if self._content < 0:
                 raise RktError(
@@ -95,7 +104,9 @@ class Content:
 
     __slots__ = ("_ahead", "_budget", "_hash", "_layer", "_plain", "_stream", "size")
 
-    def __init__(self, layer: Layer, stream: Stream, budget: _Budget | None, copy: int = -1) -> None:
+    def __init__(
+        self, layer: Layer, stream: Stream, budget: _Budget | None, copy: tuple[int, Bar] | None = None
+    ) -> None:
         """``stream`` gives the layer as it came, and becomes ours.  ``copy``: an fd that gets it, too."""
         self._layer = layer
         self._budget = budget
@@ -106,7 +117,7 @@ class Content:
         checked = digests.CheckedReader(
             stream, descriptor.digest, descriptor.size, f"layer {descriptor.digest}"
         )
-        source: Readable = checked if copy < 0 else _Tee(checked, copy)
+        source: Readable = checked if copy is None else _Tee(checked, *copy)
         try:
             if descriptor.size > CHUNK:
                 source = self._ahead = read_ahead(source)
@@ -152,13 +163,14 @@ class Content:
 
 
 class _Tee:
-    """A readable that also writes to an fd."""
+    """A readable that also writes to an fd, and tells how far it is."""
 
-    __slots__ = ("_fd", "_source")
+    __slots__ = ("_bar", "_fd", "_source")
 
-    def __init__(self, source: Readable, fd: int) -> None:
+    def __init__(self, source: Readable, fd: int, bar: Bar) -> None:
         self._source = source
         self._fd = fd
+        self._bar = bar
 
     def read(self, size: int, /) -> bytes:
         from rkt.linux import files
@@ -166,13 +178,14 @@ class _Tee:
         data = self._source.read(size)
         if data:
             files.write_all(self._fd, data)
+            self._bar.advance(len(data))
         return data
 
 
 class Taker:
     """Takes the layers of one image from a source.  ``cache`` is None where nothing is to be kept."""
 
-    __slots__ = ("_budget", "_cache", "_limits", "_notify", "_source")
+    __slots__ = ("_budget", "_cache", "_limits", "_notify", "_progress", "_source")
 
     def __init__(
         self,
@@ -181,8 +194,10 @@ class Taker:
         *,
         limits: Limits,
         notify: Callable[[str], object] = lambda _: None,
+        progress: Progress | None = None,
     ) -> None:
         self._source = source
+        self._progress = progress or Progress()
         self._cache = cache if source.remote else None
         self._limits = limits
         self._budget = _Budget(limits)
@@ -205,6 +220,10 @@ class Taker:
             futures = [pool.submit(self._take, layer) for layer in different.values()]
             for future in futures:
                 future.result()
+        except BaseException:
+            # One that is refused, or Ctrl-C.
+            self._budget.stop()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
         for layer in layers:
@@ -239,11 +258,15 @@ class Taker:
                         raise
                     # The disk lost something: the copy is of no use, the original is.
                     self._cache.forget(digest)
-            with self._cache.create() as file:
-                self._read(layer, self._source.open(layer.descriptor), file.fd)
-                self._cache.keep(digest, file)
+            bar = self._progress.start(f"layer {digest.partition(':')[2][:12]}", total=layer.descriptor.size)
+            try:
+                with self._cache.create() as file:
+                    self._read(layer, self._source.open(layer.descriptor), (file.fd, bar))
+                    self._cache.keep(digest, file)
+            finally:
+                bar.finish()
 
-    def _read(self, layer: Layer, stream: Stream, copy: int = -1) -> None:
+    def _read(self, layer: Layer, stream: Stream, copy: tuple[int, Bar] | None = None) -> None:
         with Content(layer, stream, self._budget, copy) as content:
             layer.headers = list(filesystem.headers(self._entries(content)))
             content.finish()
