@@ -302,6 +302,16 @@ class TestManifest:
         assert (refused.code, "lock already held" in refused.err) == (1, True)
         begun.ok("set-name", "x")
 
+    def test_what_a_crash_may_leave_is_tidied(self, begun: Tool) -> None:
+        begun.ok("set-name", "example.com/a")
+        write(os.path.join(begun.directory, ".acbuild/currentaci/manifest.new"), "half a mani")
+        begun.ok("write", "out.aci")
+        Tool("actool", begun.directory).ok("validate", "out.aci")
+        os.unlink(os.path.join(begun.directory, ".acbuild/currentaci/manifest"))
+        broken = begun("set-name", "x")
+        assert (broken.code, "is not complete" in broken.err) == (1, True)
+        begun.ok("end")
+
 
 class TestCopy:
     def test_trees_and_files(self, begun: Tool) -> None:

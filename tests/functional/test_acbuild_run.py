@@ -159,6 +159,29 @@ class TestEngines:
         with open("/proc/self/mountinfo") as file:
             assert begun.directory not in file.read()
 
+    def test_two_builds_at_once(self, begun: Tool, engine: str, tmp_path: os.PathLike[str]) -> None:
+        other = os.path.join(tmp_path, "other")
+        subprocess.run(["cp", "-a", begun.directory, other], check=True)
+        script = "echo ready; read line; echo $line >/said"
+        running = [
+            subprocess.Popen(
+                [begun.program, f"--work-path={path}", "run", engine, "--", "sh", "-c", script],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=begun.environment,
+            )
+            for path in (begun.directory, other)
+        ]
+        for process in running:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+        for number, process in enumerate(running):
+            process.communicate(b"%d\n" % number, timeout=30)
+            assert process.returncode == 0
+        for number, path in enumerate((begun.directory, other)):
+            with open(os.path.join(path, ".acbuild/currentaci/rootfs/said")) as file:
+                assert file.read() == f"{number}\n"
+
     def test_sigterm_reaches_the_program(self, begun: Tool) -> None:
         script = "trap 'echo ended; exit 7' TERM; echo ready; while :; do sleep 0.1; done"
         argv = [begun.program, "run", "--engine=chroot", "--", "sh", "-c", script]

@@ -22,6 +22,7 @@ from rkt.appc.image import ImageManifest
 from rkt.errors import RktError
 from rkt.linux import files
 from rkt.linux.lock import Lock
+from rkt.store.layout import MANIFEST, ROOTFS
 
 DIRECTORY = ".acbuild"
 MODE = "appc"
@@ -74,6 +75,9 @@ class Context:
                 data = file.read()
             context.manifest = ImageManifest.decode(data)
             context._written = context.manifest.encode()
+            # A crash may have left a manifest that was being written.
+            for name in {*os.listdir(context.image)} - {MANIFEST, ROOTFS}:
+                files.remove_tree(os.path.join(context.image, name))
         except FileNotFoundError as error:
             context.close()
             raise RktError(f"the build in {path} is not complete", hint='see "acbuild end"') from error
@@ -89,11 +93,11 @@ class Context:
 
     @property
     def rootfs(self) -> str:
-        return os.path.join(self.image, "rootfs")
+        return os.path.join(self.image, ROOTFS)
 
     @property
     def manifest_path(self) -> str:
-        return os.path.join(self.image, "manifest")
+        return os.path.join(self.image, MANIFEST)
 
     @property
     def data(self) -> str:

@@ -171,7 +171,8 @@ def nspawn_options(place: Place, command: Command) -> list[str]:
         "--resolv-conf=off",
         "--timezone=off",
         "--as-pid2",
-        f"--machine=acbuild-{os.getpid()}",
+        # Our number is 2 in every process namespace: the name has to differ on this host.
+        f"--machine=acbuild-{os.urandom(6).hex()}",
         f"--directory={place.root}",
         f"--chdir={command.directory}",
         f"--console={'interactive' if interactive else 'pipe'}",
