@@ -176,6 +176,8 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("image rm", "image_rm", "images", "Remove images from the local store"),
     Entry("image verify", "image_verify", "images", "Compare rendered images with their checksum"),
     Entry("list", "list", "pods", "List pods"),
+    Entry("logs", "logs", "pods", "Print what the apps of a pod have written"),
+    Entry("metadata-service", "metadata_service", "service", "Tell apps about themselves over HTTP"),
     Entry("prepare", "prepare", "run", "Prepare a pod for a later run-prepared"),
     Entry("rm", "rm", "pods", "Remove pods and what they hold"),
     Entry("run", "run", "run", "Run images in a pod"),

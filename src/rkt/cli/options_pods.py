@@ -64,6 +64,24 @@ TABLE = {
             Option("no-legend", "bool", "false", "leave out the line of headers"),
         ),
     ),
+    "logs": Command(
+        "[--app=APPNAME] [--follow] [--lines=N] [--since=TIME] UUID",
+        "Prints what the apps of a running or exited pod have written, from the journal the pod keeps.",
+        (
+            Option("app", "string", "", "name of the app, all of them by default"),
+            Option("follow", "bool", "false", "print what is written from now on too, until the pod ends"),
+            Option("lines", "int", "", "print the last N entries only"),
+            Option(
+                "since",
+                "string",
+                "",
+                "print what was written since then only: a duration like 10m, a date like "
+                "2006-01-02T15:04:05Z, or what journalctl takes",
+            ),
+            UUID_FILE,
+        ),
+        completes="pod",
+    ),
     "rm": Command(
         "UUID ...",
         "Removes pods that do not run, with everything they hold.",

@@ -12,7 +12,8 @@ TABLE = {
     ),
     "metadata-service": Command(
         "[--listen-port=PORT]",
-        "Tells apps about themselves over HTTP.",
+        "Tells apps about themselves over HTTP, until it is stopped: their manifests, annotations and UUID, "
+        "and signatures that other pods can verify. It knows the pods started with --mds-register.",
         (Option("listen-port", "int", "18112", "port to listen on"),),
     ),
 }

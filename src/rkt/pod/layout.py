@@ -52,6 +52,7 @@ PID = "pid"
 PARENT_PID = "ppid"
 NETWORKS = "net-info.json"
 METADATA_REGISTERED = "mds-registered"
+JOURNAL = "var/log/journal"
 STATUS = "rkt/status"
 SUPERVISOR_STATUS = "rkt/supervisor-status"
 

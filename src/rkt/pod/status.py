@@ -133,7 +133,7 @@ def exit_code(pod: Pod, app: str) -> int | None:
     if not app or "/" in app:
         return None
     try:
-        text = _read_below(pod, f"{_status_root(pod)}/{layout.STATUS}/{app}").decode().strip()
+        text = _read_below(pod, f"{stage1_files(pod)}/{layout.STATUS}/{app}").decode().strip()
         return int(text)
     except (OSError, RktError, ValueError):
         return None
@@ -141,7 +141,7 @@ def exit_code(pod: Pod, app: str) -> int | None:
 
 def is_ready(pod: Pod) -> bool:
     """Whether the stage1 has reported that the pod's apps were started (``rkt/supervisor-status``)."""
-    directory, name = os.path.split(f"{_status_root(pod)}/{layout.SUPERVISOR_STATUS}")
+    directory, name = os.path.split(f"{stage1_files(pod)}/{layout.SUPERVISOR_STATUS}")
     try:
         fd = _open_below(pod, directory, _DIRECTORY)
     except OSError:
@@ -154,7 +154,8 @@ def is_ready(pod: Pod) -> bool:
         os.close(fd)
 
 
-def _status_root(pod: Pod) -> str:
+def stage1_files(pod: Pod) -> str:
+    """Where the files are that the stage1 has written, below the pod's directory, mounted or not."""
     if pod.uses_overlay:
         return f"{layout.OVERLAY}/{stage1_tree(pod)}/upper"
     return layout.STAGE1_ROOT
