@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+    from rkt.store.gzip_writer import GzipWriter
+
 _TYPES = {
     stat.S_IFREG: FILE,
     stat.S_IFDIR: DIRECTORY,
@@ -30,8 +32,6 @@ _TYPES = {
     stat.S_IFIFO: FIFO,
 }
 _KEPT_ATTRIBUTES = ("security.capability", "user.")
-_LEVEL = 6
-_GZIP = 31
 _CHUNK = 1 << 18
 
 
@@ -180,11 +180,11 @@ class ImageFile:
         self._temporary = f"{path}.{os.urandom(6).hex()}.new"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._file: BinaryIO = open(os.open(self._temporary, flags, 0o644), "wb", _CHUNK)
-        self._compressor = None
+        self._compressor: GzipWriter | None = None
         if compress:
-            import zlib
+            from rkt.store.gzip_writer import GzipWriter
 
-            self._compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
+            self._compressor = GzipWriter(self._file)
         from rkt.store.hashing import Hasher
 
         self._hasher = Hasher()
@@ -193,7 +193,7 @@ class ImageFile:
     def write(self, data: bytes, /) -> int:
         """For the writer."""
         self._hasher.update(data)
-        self._file.write(data if self._compressor is None else self._compressor.compress(data))
+        (self._compressor or self._file).write(data)
         return len(data)
 
     def finish(self, manifest: bytes, mtime_ns: int = 0) -> str:
@@ -205,7 +205,7 @@ class ImageFile:
     def publish(self) -> str:
         """Give a file its name to which a whole archive was written; the image's ID."""
         if self._compressor is not None:
-            self._file.write(self._compressor.flush())
+            self._compressor.finish()
         self._file.flush()
         os.fsync(self._file.fileno())
         if self._overwrite:
@@ -224,6 +224,8 @@ class ImageFile:
 
     def __exit__(self, *_: object) -> None:
         self._hasher.close()
+        if self._compressor is not None:
+            self._compressor.close()
         if self._temporary:
             try:
                 os.unlink(self._temporary)
