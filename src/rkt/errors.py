@@ -46,7 +46,9 @@ def describe(error: BaseException) -> str:
             operation = getattr(error, "operation", "")
             return f"{operation}: {reason}" if operation else reason
         operation = getattr(error, "operation", "open")
-        return f"{operation} {os.fsdecode(error.filename)}: {reason}"
+        # os.listdir and others name a file descriptor
+        name = f"fd {error.filename}" if isinstance(error.filename, int) else os.fsdecode(error.filename)
+        return f"{operation} {name}: {reason}"
     return str(error) or type(error).__name__
 
 

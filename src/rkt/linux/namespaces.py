@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from rkt.errors import RktError
 from rkt.linux import libc
 from rkt.linux.failure import named
 
@@ -69,6 +70,34 @@ def write_id_maps(
     for name, rows in (("uid_map", uid_map), ("gid_map", gid_map)):
         lines = [f"{inside} {outside} {count}\n" for inside, outside, count in rows]
         _write(f"/proc/{pid}/{name}", "".join(lines).encode())
+
+
+def open_id_map(first: int, count: int) -> int:
+    """An fd of a new user namespace whose IDs from 0 on are ``count`` of ours from ``first`` on.
+
+    It is for id-mapped mounts: a child makes it and ends, the fd keeps it.
+    """
+    ready, made = os.pipe2(os.O_CLOEXEC)
+    wait, done = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(done)
+            unshare(CLONE_NEWUSER)
+            os.write(made, b"1")
+            os.read(wait, 1)
+        finally:
+            os._exit(0)
+    try:
+        os.close(made)
+        if not os.read(ready, 1):
+            raise RktError("cannot create a user namespace")
+        write_id_maps(child, [(0, first, count)], [(0, first, count)])
+        return open_namespace("user", child)
+    finally:
+        for fd in (ready, wait, done):
+            os.close(fd)
+        os.waitpid(child, 0)
 
 
 def _write(path: str, data: bytes) -> None:

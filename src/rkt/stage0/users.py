@@ -50,34 +50,10 @@ def owner(shift: tuple[int, int] | None) -> tuple[int, int] | None:
 
 
 def open_namespace(shift: tuple[int, int]) -> int:
-    """An fd of a new user namespace with the range as its IDs from 0 on, for id-mapped mounts.
-
-    A child makes it and ends; the fd keeps it.
-    """
+    """An fd of a new user namespace with the range as its IDs from 0 on, for id-mapped mounts."""
     from rkt.linux import namespaces
 
-    ready, made = os.pipe2(os.O_CLOEXEC)
-    wait, done = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(done)
-            namespaces.unshare(namespaces.CLONE_NEWUSER)
-            os.write(made, b"1")
-            os.read(wait, 1)
-        finally:
-            os._exit(0)
-    try:
-        os.close(made)
-        if not os.read(ready, 1):
-            raise RktError("cannot create a user namespace")
-        first, count = shift
-        namespaces.write_id_maps(child, [(0, first, count)], [(0, first, count)])
-        return namespaces.open_namespace("user", child)
-    finally:
-        for fd in (ready, wait, done):
-            os.close(fd)
-        os.waitpid(child, 0)
+    return namespaces.open_id_map(*shift)
 
 
 def parse(text: str) -> tuple[int, int] | None:

@@ -14,6 +14,7 @@ import stat
 
 from rkt.errors import RktError
 from rkt.linux import files, mount, paths
+from rkt.stage1.common.ids import IdRange
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -180,10 +181,11 @@ def _shared(directory: str, name: str) -> str:
 class Mounter:
     """Opens the sources of a plan and mounts them over targets in the apps' root directories."""
 
-    __slots__ = ("notify",)
+    __slots__ = ("ids", "notify")
 
-    def __init__(self, notify: Callable[[str], object]) -> None:
+    def __init__(self, notify: Callable[[str], object], ids: IdRange | None = None) -> None:
         self.notify = notify
+        self.ids = IdRange() if ids is None else ids
 
     def carry_out(self, planned: list[PlannedMount], roots: dict[str, int]) -> None:
         """Make every mount; ``roots`` has an fd of each app's root directory.
@@ -191,24 +193,46 @@ class Mounter:
         RktError names volume, app and path.  The caller has unshared its mount namespace: what was
         mounted before an error goes with it.
         """
-        for entry in planned:
-            if entry.implicit:
+        with self.ids:
+            for entry in planned:
+                if entry.implicit:
+                    self.notify(
+                        f'warning: no volume specified for mount point "{entry.target}" of app '
+                        f'"{entry.app}", implicitly creating an empty volume that is removed with the pod'
+                    )
+                source = open_source(entry, self.ids)
+                try:
+                    bind(source, roots[entry.app], entry, self)
+                finally:
+                    os.close(source)
+
+    def clone(self, source: int, entry: PlannedMount) -> int:
+        """A detached copy of the source, as the pod is to see it.
+
+        A volume of the host has the host's owners inside too; one of the pod's own belongs to its IDs.
+        """
+        read_only = mount.MOUNT_ATTR_RDONLY if entry.read_only else 0
+        detached = mount.clone(source, recursive=entry.recursive, set=read_only)
+        try:
+            if self.ids.private and not entry.empty and not self.ids.map_owners(detached):
                 self.notify(
-                    f'warning: no volume specified for mount point "{entry.target}" of app "{entry.app}", '
-                    "implicitly creating an empty volume that is removed with the pod"
+                    f'warning: volume "{entry.volume}": the file system of {entry.source}, or one below it, '
+                    "cannot be mounted with the owners of the host, its files belong to nobody in the pod"
                 )
-            source = open_source(entry)
-            try:
-                bind(source, roots[entry.app], entry)
-            finally:
-                os.close(source)
+        except BaseException:
+            os.close(detached)
+            raise
+        return detached
 
 
-def open_source(entry: PlannedMount) -> int:
+def open_source(entry: PlannedMount, ids: IdRange | None = None) -> int:
     """An O_PATH fd of the volume's source; an empty volume is made first when missing."""
     if entry.empty:
+        known = IdRange() if ids is None else ids
+        what = f'owner {entry.uid}:{entry.gid} of volume "{entry.volume}"'
+        owner = known.outside(entry.uid, what), known.outside(entry.gid, what)
         files.make_directory(os.path.dirname(entry.source))
-        files.make_directory(entry.source, entry.mode, owner=(entry.uid, entry.gid))
+        files.make_directory(entry.source, entry.mode, owner=owner)
     try:
         return paths.open_no_links(entry.source, os.O_PATH)
     except OSError as error:
@@ -220,27 +244,31 @@ def open_source(entry: PlannedMount) -> int:
         ) from error
 
 
-def bind(source: int, root_fd: int, entry: PlannedMount) -> None:
+def bind(source: int, root_fd: int, entry: PlannedMount, mounter: Mounter) -> None:
     """Mount an opened source on the entry's target, which is made when missing."""
     is_directory = stat.S_ISDIR(os.fstat(source).st_mode)
     where = f'{entry.target} of app "{entry.app}"'
     try:
-        target = open_target(root_fd, entry.target, directory=is_directory)
+        target = open_target(root_fd, entry.target, directory=is_directory, owner=mounter.ids.root)
     except OSError as error:
         raise RktError(f'unable to make the mount point {where} for volume "{entry.volume}"') from error
     try:
         if stat.S_ISDIR(os.fstat(target).st_mode) != is_directory:
             kinds = ("directory", "file") if is_directory else ("file", "directory")
             raise RktError(f'volume "{entry.volume}" is a {kinds[0]}, but {where} is a {kinds[1]}')
-        mount.bind_fd(source, target, recursive=entry.recursive, read_only=entry.read_only)
+        detached = mounter.clone(source, entry)
+        try:
+            mount.move_mount(detached, target)
+        finally:
+            os.close(detached)
     except OSError as error:
         raise RktError(f'unable to mount volume "{entry.volume}" on {where}') from error
     finally:
         os.close(target)
 
 
-def open_target(root_fd: int, path: str, *, directory: bool) -> int:
-    """An O_PATH fd of a mount point inside a root; missing directories are made 0755, 0:0.
+def open_target(root_fd: int, path: str, *, directory: bool, owner: tuple[int, int] = (0, 0)) -> int:
+    """An O_PATH fd of a mount point inside a root; missing directories are made 0755 for ``owner``.
 
     Links are followed inside the root only, and never those of procfs.  A missing file is made empty.
     """
@@ -249,12 +277,14 @@ def open_target(root_fd: int, path: str, *, directory: bool) -> int:
     except FileNotFoundError:
         pass
     if directory:
-        return paths.make_directories(root_fd, path, _MODE, owner=(0, 0))
+        return paths.make_directories(root_fd, path, _MODE, owner=owner)
     parent_path, name = os.path.split(path)
-    parent = paths.make_directories(root_fd, parent_path, _MODE, owner=(0, 0))
+    parent = paths.make_directories(root_fd, parent_path, _MODE, owner=owner)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(name, flags, 0o644, dir_fd=parent)
+        if owner != (0, 0):
+            os.fchown(fd, *owner)
     finally:
         os.close(parent)
     return fd

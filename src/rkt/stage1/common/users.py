@@ -10,6 +10,7 @@ import os
 
 from rkt.errors import RktError
 from rkt.linux import paths, users
+from rkt.stage1.common.ids import IdRange
 
 _FILE_LIMIT = 1 << 20
 # (uid_t) -1 means "no change" to the kernel; 65535 is the same for 16-bit callers, and systemd refuses both.
@@ -25,41 +26,49 @@ class Identity:
         self.uid, self.gid, self.groups = uid, gid, groups
 
 
-def resolve(root_fd: int, user: str, group: str, groups: list[int]) -> Identity:
+def resolve(root_fd: int, user: str, group: str, groups: list[int], ids: IdRange | None = None) -> Identity:
     """The ids of ``user`` and ``group`` in the image whose root directory is ``root_fd``.
+
+    ``ids`` are those of the pod, by default the host's.
 
     RktError names what could not be found: ``unable to find user "web" in /etc/passwd of the image``.
     """
+    known = IdRange() if ids is None else ids
     for gid in groups:
         _check(gid, f"supplementary group {gid}")
-    return Identity(find_user(root_fd, user), find_group(root_fd, group), list(groups))
+    identity = Identity(find_user(root_fd, user, known), find_group(root_fd, group, known), list(groups))
+    known.outside(identity.uid, f'user "{user}"')
+    for gid in (identity.gid, *groups):
+        known.outside(gid, f"group {gid}")
+    return identity
 
 
-def find_user(root_fd: int, user: str) -> int:
+def find_user(root_fd: int, user: str, ids: IdRange | None = None) -> int:
     """The uid of a user in any of the four forms."""
-    return _find(root_fd, user, kind="user", path="/etc/passwd")
+    return _find(root_fd, user, kind="user", path="/etc/passwd", ids=ids)
 
 
-def find_group(root_fd: int, group: str) -> int:
+def find_group(root_fd: int, group: str, ids: IdRange | None = None) -> int:
     """The gid of a group in any of the four forms."""
-    return _find(root_fd, group, kind="group", path="/etc/group")
+    return _find(root_fd, group, kind="group", path="/etc/group", ids=ids)
 
 
-def _find(root_fd: int, name: str, *, kind: str, path: str) -> int:
+def _find(root_fd: int, name: str, *, kind: str, path: str, ids: IdRange | None) -> int:
     if name == "root":
         return 0
     if name.isascii() and name.isdigit():
         return _check(int(name), f"{kind} {name}")
     if name.startswith("/"):
-        return _owner(root_fd, name, kind)
+        number = _owner(root_fd, name, kind)
+        return number if ids is None else ids.inside(number, f'the {kind} of "{name}"')
     try:
         data = paths.read_file(root_fd, path, limit=_FILE_LIMIT)
     except (OSError, RktError) as error:
         raise RktError(f'unable to look up {kind} "{name}" in the image') from error
-    number = _number(data, name, kind)
-    if number is None:
+    found = _number(data, name, kind)
+    if found is None:
         raise RktError(f'unable to find {kind} "{name}" in {path} of the image')
-    return _check(number, f'{kind} "{name}"')
+    return _check(found, f'{kind} "{name}"')
 
 
 def _number(data: bytes, name: str, kind: str) -> int | None:

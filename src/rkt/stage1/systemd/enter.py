@@ -80,9 +80,10 @@ class _Target:
     ``procs`` are open ``cgroup.procs`` files, through which the command moves itself.
     """
 
-    __slots__ = ("main", "procs")
+    __slots__ = ("main", "pid", "procs")
 
     def __init__(self, pid: int, unit: str) -> None:
+        self.pid = pid
         mounted = cgroup.hierarchies()
         own = cgroup.own(pid)
         base = {
@@ -216,7 +217,7 @@ def _run(program: _Program, target: _Target, pidfd: int) -> int:
     """Fork into the pod's pid namespace; the parent stays outside and waits."""
     flags = 0
     for kind in _NAMESPACES:
-        if kind == "user" and namespaces.same_namespace(kind, target.main or os.getpid()):
+        if kind == "user" and namespaces.same_namespace(kind, target.main or target.pid):
             continue  # joining the own user namespace is refused
         flags |= namespaces.KINDS[kind]
     namespaces.setns(pidfd, namespaces.CLONE_NEWPID)
@@ -242,6 +243,12 @@ def _run(program: _Program, target: _Target, pidfd: int) -> int:
         for fd in target.procs:
             os.write(fd, b"0")
         namespaces.setns(pidfd, flags & ~namespaces.CLONE_NEWPID)
+        if flags & namespaces.CLONE_NEWUSER:
+            # Nobody yet: what is made from here on belongs to the pod's root.
+            os.setgroups([])
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+            process.set_dumpable(False)
         os.closerange(3, parent_fd)
         os.closerange(parent_fd + 1, 1 << 20)
         if program.view:

@@ -89,8 +89,6 @@ def run(pod: Pod, flags: RunFlags, lock_fd: int) -> None:
     """Carry out everything up to the exec of the supervisor."""
     if flags.mutable:
         raise RktError("this stage1 does not support mutable pods")
-    if flags.private_users:
-        raise RktError("this stage1 does not support private users")
     plan = plans.make(pod, flags)
     if flags.interactive and not os.isatty(0):
         plan.notes.append("warning: standard input is no terminal, the app gets one without input")

@@ -12,6 +12,7 @@ from rkt.appc import isolators
 from rkt.errors import RktError, describe
 from rkt.linux import cgroup
 from rkt.stage1.common import confinement, environment, mounts, users
+from rkt.stage1.common.ids import IdRange
 from rkt.stage1.systemd import units
 from rkt.stage1.systemd.runtime import Relaxed
 
@@ -44,11 +45,12 @@ class AppPlan:
 class Plan:
     """A pod's apps and what surrounds them."""
 
-    __slots__ = ("apps", "flags", "hostname", "notes", "pod")
+    __slots__ = ("apps", "flags", "hostname", "ids", "notes", "pod")
 
     def __init__(self, pod: Pod, flags: RunFlags) -> None:
         self.pod, self.flags = pod, flags
         self.hostname = flags.hostname or pod.machine_name
+        self.ids = IdRange.parse(flags.private_users)
         self.apps: list[AppPlan] = []
         self.notes: list[str] = []
 
@@ -94,7 +96,7 @@ def make(pod: Pod, flags: RunFlags) -> Plan:
     planned = mounts.plan(pod)
     for app in pod.apps:
         try:
-            entry = _plan_app(pod, app, flags, plan.notes)
+            entry = _plan_app(plan, app)
         except (OSError, RktError) as error:
             raise of_app(app.name, error) from error.__cause__
         entry.mounts = [mount for mount in planned if mount.app == app.name]
@@ -130,10 +132,11 @@ def set_environment(plan: Plan, url: str) -> None:
                 )
 
 
-def _plan_app(pod: Pod, app: App, flags: RunFlags, notes: list[str]) -> AppPlan:
+def _plan_app(plan: Plan, app: App) -> AppPlan:
+    pod, flags, notes = plan.pod, plan.flags, plan.notes
     root_fd = os.open(pod.app_root(app.name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        identity = users.resolve(root_fd, app.app.user, app.app.group, app.app.supplementary_gids)
+        identity = users.resolve(root_fd, app.app.user, app.app.group, app.app.supplementary_gids, plan.ids)
     finally:
         os.close(root_fd)
     unit = units.AppUnit(app.name, app.image.name, app.app.exec)

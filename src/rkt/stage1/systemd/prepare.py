@@ -52,17 +52,19 @@ def enter_mount_namespace() -> None:
 
 def stage1_root(plan: Plan) -> None:
     """stage1's own root: identity, units, users, environments."""
-    root = plan.pod.stage1_root
+    pod, owner = plan.pod, plan.ids.root
+    root = pod.stage1_root
     give_nspawn_tmpfs()
-    _write(root, "etc/machine-id", plan.pod.machine_id + "\n", 0o444)
-    _write(root, "etc/hostname", plan.hostname + "\n")
+    _write(root, "etc/machine-id", pod.machine_id + "\n", 0o444, owner=owner)
+    _write(root, "etc/hostname", plan.hostname + "\n", owner=owner)
     passwd, group = user_files(plan)
-    _write(root, "etc/passwd", passwd)
-    _write(root, "etc/group", group)
+    _write(root, "etc/passwd", passwd, owner=owner)
+    _write(root, "etc/group", group, owner=owner)
     for name, text in plan.unit_files().items():
-        _write(root, f"{units.DIRECTORY}/{name}", text)
+        _write(root, f"{units.DIRECTORY}/{name}", text, owner=owner)
     for entry in plan.apps:
-        _write(root, f"rkt/env/{entry.app.name}", environment.encode(entry.environment))
+        variables = environment.encode(entry.environment)
+        _write(root, f"rkt/env/{entry.app.name}", variables, owner=owner)
 
 
 def give_nspawn_tmpfs() -> None:
@@ -81,12 +83,16 @@ def _is_tmpfs(path: str) -> bool:
         os.close(fd)
 
 
-def _write(root: str, path: str, data: str | bytes, mode: int = 0o644) -> None:
+def _write(
+    root: str, path: str, data: str | bytes, mode: int = 0o644, *, owner: tuple[int, int] = (0, 0)
+) -> None:
     """A file of stage1's root, which only stage0 and this program have written to so far."""
     content = data.encode() if isinstance(data, str) else data
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(os.path.join(root, path), flags, mode)
     try:
+        if owner != (0, 0):
+            os.fchown(fd, *owner)
         os.fchmod(fd, mode)
         files.write_all(fd, content)
     finally:
@@ -143,56 +149,67 @@ def app_roots(plan: Plan, resolv_conf: str | None, notify: Callable[[str], objec
                     os.close(roots.fds.pop(name))
                     roots.fds[name] = os.open(root, _OPEN_DIRECTORY)
                 base(
-                    roots.fds[name], protect=not plan.flags.disable_paths, interactive=plan.flags.interactive
+                    roots.fds[name],
+                    protect=not plan.flags.disable_paths,
+                    interactive=plan.flags.interactive,
+                    owner=plan.ids.root,
                 )
                 own_name_files(plan, entry, roots.fds[name])
             except OSError as error:
                 raise RktError(f'unable to prepare the root file system of app "{name}"') from error
-        mounter = mounts.Mounter(notify)
+        mounter = mounts.Mounter(notify, plan.ids)
         for entry in plan.apps:
             mounter.carry_out(entry.mounts, roots.fds)
         for entry in plan.apps:
             name = entry.app.name
             try:
                 given_name_files(plan, roots.fds[name], resolv_conf)
-                program(plan.pod, entry, roots.fds[name])
+                program(plan.pod, entry, roots.fds[name], plan.ids.root)
                 if entry.read_only:
                     mount.mount_setattr(roots.fds[name], set=mount.MOUNT_ATTR_RDONLY)
             except (OSError, RktError) as error:
                 raise of_app(name, error) from error.__cause__
 
 
-def base(root_fd: int, *, protect: bool, interactive: bool = False) -> None:
-    """The directories every app has, /dev with its own nodes, /sys, /etc/mtab."""
+def base(root_fd: int, *, protect: bool, interactive: bool = False, owner: tuple[int, int] = (0, 0)) -> None:
+    """The directories every app has, /dev with its own nodes, /sys, /etc/mtab; ``owner`` has what is made."""
     for path in ("/proc", "/etc", "/run/systemd/journal", "/run/systemd/incoming"):
-        os.close(paths.make_directories(root_fd, path))
+        os.close(paths.make_directories(root_fd, path, owner=owner))
     try:
         os.close(paths.open_in_root(root_fd, "/tmp", os.O_PATH))
     except FileNotFoundError:
-        os.close(paths.make_directories(root_fd, "/tmp", 0o1777))
-    os.close(mounts.open_target(root_fd, "/run/systemd/notify", directory=False))
-    system = paths.make_directories(root_fd, "/sys")
+        os.close(paths.make_directories(root_fd, "/tmp", 0o1777, owner=owner))
+    os.close(mounts.open_target(root_fd, "/run/systemd/notify", directory=False, owner=owner))
+    system = paths.make_directories(root_fd, "/sys", owner=owner)
     try:
         _mount_sysfs(system, protect=protect)
     finally:
         os.close(system)
-    target = _device_directory(root_fd)
+    target = _device_directory(root_fd, owner)
     try:
         devices = mount.new_mount(
             "tmpfs",
-            {"mode": "0755", "size": "65536k", "nr_inodes": "65536", "source": "tmpfs"},
+            {
+                "mode": "0755",
+                "size": "65536k",
+                "nr_inodes": "65536",
+                "source": "tmpfs",
+                "uid": str(owner[0]),
+                "gid": str(owner[1]),
+            },
             attributes=mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC,
         )
         try:
-            _fill_devices(devices, interactive=interactive)
+            _fill_devices(devices, interactive=interactive, owner=owner)
             mount.move_mount(devices, target)
         finally:
             os.close(devices)
     finally:
         os.close(target)
-    etc = paths.make_directories(root_fd, "/etc")
+    etc = paths.make_directories(root_fd, "/etc", owner=owner)
     try:
         os.symlink("../proc/self/mounts", "mtab", dir_fd=etc)
+        os.chown("mtab", *owner, dir_fd=etc, follow_symlinks=False)
     except FileExistsError:
         pass
     finally:
@@ -231,7 +248,7 @@ def _hide(sysfs: int, name: str) -> None:
         os.close(target)
 
 
-def _device_directory(root_fd: int) -> int:
+def _device_directory(root_fd: int, owner: tuple[int, int]) -> int:
     """An fd of the app's /dev.  Anything but a directory there is replaced by one, also a link."""
     flags = os.O_PATH | os.O_NOFOLLOW
     try:
@@ -242,11 +259,13 @@ def _device_directory(root_fd: int) -> int:
         os.unlink("dev", dir_fd=root_fd)
     except FileNotFoundError:
         pass
-    return paths.make_directories(root_fd, "/dev")
+    return paths.make_directories(root_fd, "/dev", owner=owner)
 
 
-def _fill_devices(fd: int, *, interactive: bool) -> None:
+def _fill_devices(fd: int, *, interactive: bool, owner: tuple[int, int]) -> None:
     """Device nodes of a new /dev, links, and the places where systemd binds the pod's terminals."""
+    made = ["net", "pts", "shm", "console", *_STREAM_LINKS]
+    made += [entry[0] for entry in (*_DEVICES, *_DEVICE_LINKS)]
     for name, major, minor in _DEVICES:
         os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=fd)
         os.chmod(name, 0o666, dir_fd=fd)
@@ -254,6 +273,7 @@ def _fill_devices(fd: int, *, interactive: bool) -> None:
     if os.path.exists("/dev/net/tun"):
         os.mknod("net/tun", stat.S_IFCHR | 0o666, os.makedev(10, 200), dir_fd=fd)
         os.chmod("net/tun", 0o666, dir_fd=fd)
+        made.append("net/tun")
     for name, target in _DEVICE_LINKS:
         os.symlink(target, name, dir_fd=fd)
     for number, name in enumerate(_STREAM_LINKS, 1):
@@ -261,15 +281,19 @@ def _fill_devices(fd: int, *, interactive: bool) -> None:
     for name in ("pts", "shm"):
         os.mkdir(name, 0o755, dir_fd=fd)
     os.close(os.open("console", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd))
+    if owner != (0, 0):
+        for name in made:
+            os.chown(name, *owner, dir_fd=fd, follow_symlinks=False)
 
 
 def own_name_files(plan: Plan, entry: AppPlan, root_fd: int) -> None:
     """/etc/hostname of the pod, and an /etc/hosts if the image has none: volumes come over these."""
-    stage1 = plan.pod.stage1_root
-    _bind_file(os.path.join(stage1, "etc/hostname"), root_fd, "/etc/hostname", read_only=True)
+    stage1, owner = plan.pod.stage1_root, plan.ids.root
+    hostname = os.path.join(stage1, "etc/hostname")
+    _bind_file(hostname, root_fd, "/etc/hostname", read_only=True, owner=owner)
     given = plan.flags.hosts != "default" or "/etc/hosts" in {mount.target for mount in entry.mounts}
     if not given and not _exists(root_fd, "/etc/hosts"):
-        _write_hosts(stage1, plan.hostname, root_fd)
+        _write_hosts(stage1, plan.hostname, root_fd, owner=owner)
 
 
 def given_name_files(plan: Plan, root_fd: int, resolv_conf: str | None) -> None:
@@ -286,18 +310,18 @@ def given_name_files(plan: Plan, root_fd: int, resolv_conf: str | None) -> None:
         chosen.append(("/etc/resolv.conf", os.path.join(stage1, "etc/rkt-resolv.conf"), False))
     elif flags.resolv == "default" and resolv_conf is not None:
         path = os.path.join(stage1, "etc/rkt-resolv.conf")
-        _write(stage1, "etc/rkt-resolv.conf", resolv_conf)
+        _write(stage1, "etc/rkt-resolv.conf", resolv_conf, owner=plan.ids.root)
         chosen.append(("/etc/resolv.conf", path, False))
     if flags.hosts == "host":
         chosen.append(("/etc/hosts", "/etc/hosts", True))
     elif flags.hosts == "stage0":
         chosen.append(("/etc/hosts", os.path.join(stage1, "etc/rkt-hosts"), False))
     for target, source, read_only in chosen:
-        _bind_file(source, root_fd, target, read_only=read_only)
+        _bind_file(source, root_fd, target, read_only=read_only, owner=plan.ids.root)
 
 
-def _bind_file(source: str, root_fd: int, target: str, *, read_only: bool) -> None:
-    fd = mounts.open_target(root_fd, target, directory=False)
+def _bind_file(source: str, root_fd: int, target: str, *, read_only: bool, owner: tuple[int, int]) -> None:
+    fd = mounts.open_target(root_fd, target, directory=False, owner=owner)
     try:
         mount.bind_fd(source, fd, recursive=False, read_only=read_only)
     finally:
@@ -312,15 +336,16 @@ def _exists(root_fd: int, path: str) -> bool:
     return True
 
 
-def _write_hosts(stage1: str, hostname: str, root_fd: int) -> None:
+def _write_hosts(stage1: str, hostname: str, root_fd: int, *, owner: tuple[int, int]) -> None:
     """/etc/hosts of an app that has none: stage1's fallback, with the host name on the local address."""
     with open(os.path.join(stage1, "etc/hosts-fallback")) as file:
         text = file.read()
-    etc = paths.make_directories(root_fd, "/etc")
+    etc = paths.make_directories(root_fd, "/etc", owner=owner)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         fd = os.open("hosts", flags, 0o644, dir_fd=etc)
         try:
+            os.fchown(fd, *owner)
             os.fchmod(fd, 0o644)
             files.write_all(fd, f"{text.rstrip()}\n127.0.0.1 {hostname}\n".encode())
         finally:
@@ -329,7 +354,7 @@ def _write_hosts(stage1: str, hostname: str, root_fd: int) -> None:
         os.close(etc)
 
 
-def program(pod: Pod, entry: AppPlan, root_fd: int) -> None:
+def program(pod: Pod, entry: AppPlan, root_fd: int, owner: tuple[int, int] = (0, 0)) -> None:
     """Find the programs of an app in its finished root, and note why one cannot be executed.
 
     RktError when the search finds nothing or the working directory does not exist.
@@ -353,4 +378,5 @@ def program(pod: Pod, entry: AppPlan, root_fd: int) -> None:
             ]
     reason = executable.diagnose(root_fd, unit.argv[0])
     if reason:
-        _write(pod.stage1_root, f"rkt/diagnostic/{entry.app.name}", f"Error: {reason}\n")
+        path = f"rkt/diagnostic/{entry.app.name}"
+        _write(pod.stage1_root, path, f"Error: {reason}\n", owner=owner)

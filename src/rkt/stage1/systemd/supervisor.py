@@ -236,6 +236,10 @@ def arguments(plan: Plan, host: Host) -> list[str]:
         argv.append("--keep-unit")
     if not flags.debug:
         argv.append("--quiet")
+    if plan.ids.private:
+        # The root file systems have these owners already.
+        argv.append(f"--private-users={plan.ids.first}:{plan.ids.count}")
+        argv.append("--private-users-ownership=off")
     argv += _capabilities(plan.capabilities())
     # At the end of a pipe nspawn would end the pod: without a terminal, stdin is not forwarded.
     interactive = flags.interactive and os.isatty(0)
