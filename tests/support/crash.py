@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-CALLS = "open mkdir rename unlink fsync write fchmod fchown chmod rmdir ftruncate link stat listdir pwrite".split()
+CALLS = (
+    "open mkdir rename unlink fsync write fchmod fchown chmod rmdir ftruncate link stat listdir pwrite"
+).split()
 
 
 class Crash:

@@ -1,4 +1,4 @@
-"""What a mistyped command may have meant, by cobra's rule: at most two edits away, or the start of a name."""
+"""What a mistyped command may have meant: a name a few edits away, or one that starts with the word."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ if TYPE_CHECKING:
 
 
 def similar(word: str, names: Iterable[str]) -> list[str]:
-    """The names that start with the word or are two edits away at most, case aside.
+    """The names that start with the word or are one edit away, two for a word of six letters, case aside.
 
-    Unlike cobra's: a word all of whose letters would have to change is no mistyped name.
+    Cobra allows two always, and so takes any short word for another.
     """
     word = word.lower()
-    limit = min(2, len(word) - 1)
+    limit = 0 if len(word) < 2 else min(2, max(1, len(word) // 3))
     return [name for name in names if name.startswith(word) or distance(word, name) <= limit]
 
 

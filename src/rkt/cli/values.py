@@ -256,7 +256,7 @@ _HOST_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0
 
 
 def hostname(text: str, before: str | None, option: Option) -> str:
-    """A host name as systemd-nspawn takes it: labels of letters, digits and inner hyphens, 64 letters in all."""
+    """A host name as systemd-nspawn takes it: labels of letters, digits and inner hyphens, 64 in all."""
     del before, option
     labels = text.split(".")
     good = all(
