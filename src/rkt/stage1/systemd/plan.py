@@ -150,6 +150,8 @@ def _plan_app(plan: Plan, app: App) -> AppPlan:
         elif handler.exec:
             unit.post_stop = list(handler.exec)
     confine(unit, app, Relaxed.of(flags))
+    if flags.private_users and not flags.disable_paths:
+        unit.hidden_paths = [path for path in confinement.HIDDEN_PATHS if path.startswith("/proc/")]
     unit.resources = _resources(app, notes)
     return AppPlan(app, unit, identity)
 
@@ -170,10 +172,6 @@ def confine(unit: AppUnit, app: App, relaxed: Relaxed) -> None:
         unit.system_calls, unit.system_call_errno = system_call_filter(calls), calls.errno
         # A filter that a setuid program could leave behind would not be one.
         unit.no_new_privileges = unit.no_new_privileges or unit.uid != 0
-    if not relaxed.paths:
-        # systemd-nspawn has made what is to be read-only in /proc so for the whole pod; /sys is each
-        # app's own (prepare), because an entry here costs a walk through the mount table.
-        unit.hidden_paths = [path for path in confinement.HIDDEN_PATHS if path.startswith("/proc/")]
 
 
 def system_call_filter(calls: SystemCalls) -> str:

@@ -55,6 +55,8 @@ def stage1_root(plan: Plan) -> None:
     pod, owner = plan.pod, plan.ids.root
     root = pod.stage1_root
     give_nspawn_tmpfs()
+    if not plan.flags.private_users:
+        _prepare_run(root)
     _write(root, "etc/machine-id", pod.machine_id + "\n", 0o444, owner=owner)
     _write(root, "etc/hostname", plan.hostname + "\n", owner=owner)
     passwd, group = user_files(plan)
@@ -73,6 +75,30 @@ def give_nspawn_tmpfs() -> None:
         # nspawn removes them with a function that refuses disk file systems, and says so.
         files.make_directory(_NSPAWN_RUN, parents=True)
         mount.mount("tmpfs", _NSPAWN_RUN, "tmpfs", mount.MS_NOSUID | mount.MS_NODEV, "mode=0755")
+
+
+def _prepare_run(root: str) -> None:
+    """The pod's /run, as systemd-nspawn would make it, and in it what only the owner of /run can say.
+
+    Two links lead nowhere: systemd looks there, by inotify(7), for passwords to be asked and for mounts of
+    mount(8), and each time it closes such a descriptor it waits for the kernel, some 15 ms.  Neither exists
+    in a pod.  What systemd-nspawn lays over files that are to be hidden is there before it looks for it:
+    version 252 itself makes it elsewhere, and hides nothing.
+    """
+    path = os.path.join(root, "run")
+    mount.mount(
+        "tmpfs",
+        path,
+        "tmpfs",
+        mount.MS_NOSUID | mount.MS_NODEV | mount.MS_STRICTATIME,
+        "mode=0755,size=20%,nr_inodes=800k",
+    )
+    os.symlink("mount", f"{path}/mount")
+    os.mkdir(f"{path}/systemd", 0o755)
+    os.symlink("ask-password", f"{path}/systemd/ask-password")
+    os.mkdir(f"{path}/systemd/inaccessible", 0o755)
+    os.mkdir(f"{path}/systemd/inaccessible/dir", 0o000)
+    os.mknod(f"{path}/systemd/inaccessible/reg", stat.S_IFREG)
 
 
 def _is_tmpfs(path: str) -> bool:

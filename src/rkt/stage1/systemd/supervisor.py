@@ -10,9 +10,9 @@ import os
 import stat
 
 from rkt.errors import RktError
-from rkt.linux import cgroup, devices, mountinfo
+from rkt.linux import cgroup, devices, mount, mountinfo
 from rkt.linux.devices import Rule
-from rkt.stage1.common import status
+from rkt.stage1.common import confinement, status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,12 +109,12 @@ def device_rules(plan: Plan) -> list[Rule]:
     """The devices of the pod: the usual ones, and volumes that are devices."""
     rules = list(DEVICES)
     for entry in plan.apps:
-        for mount in entry.mounts:
-            found = None if mount.empty else os.stat(mount.source, follow_symlinks=False)
+        for planned in entry.mounts:
+            found = None if planned.empty else os.stat(planned.source, follow_symlinks=False)
             if found is not None and (stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)):
                 kind = "c" if stat.S_ISCHR(found.st_mode) else "b"
                 major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
-                rules.append(Rule(kind, major, minor, "r" if mount.read_only else "rw"))
+                rules.append(Rule(kind, major, minor, "r" if planned.read_only else "rw"))
     return rules
 
 
@@ -241,6 +241,9 @@ def arguments(plan: Plan, host: Host) -> list[str]:
         argv.append(f"--private-users={plan.ids.first}:{plan.ids.count}")
         argv.append("--private-users-ownership=off")
     argv += _capabilities(plan.capabilities())
+    if not flags.disable_paths and not flags.private_users:
+        # What is to be read-only in /proc systemd-nspawn makes so by itself.
+        argv += [f"--inaccessible={path}" for path in hidden_paths()]
     # At the end of a pipe nspawn would end the pod: without a terminal, stdin is not forwarded.
     interactive = flags.interactive and os.isatty(0)
     argv.append(f"--console={'interactive' if interactive else 'read-only'}")
@@ -249,6 +252,28 @@ def arguments(plan: Plan, host: Host) -> list[str]:
     if flags.debug:
         return [*argv, "--log-level=debug", "--log-target=console", "--show-status=1"]
     return [*argv, "--log-target=null", "--show-status=0"]
+
+
+def hidden_paths() -> list[str]:
+    """The files of /proc that no app may see, as far as this kernel has them.
+
+    Hidden once for the whole pod: in the unit of each app, systemd would walk through the mount table for
+    every one of them.  A procfs of our own is asked, because the host's may hide some.
+    """
+    names = [path for path in confinement.HIDDEN_PATHS if path.startswith("/proc/")]
+    fd = mount.new_mount("proc")
+    try:
+        return [path for path in names if _has(fd, path.removeprefix("/proc/"))]
+    finally:
+        os.close(fd)
+
+
+def _has(directory: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _capabilities(apps: list[str] | None) -> list[str]:

@@ -318,8 +318,11 @@ def _journald() -> str:
         *_ENDS,
     ]
     service = [
-        ("Type", "notify"),
-        ("ExecStart", "/usr/lib/systemd/systemd-journald"),
+        # Apps start beside it: what they print waits in its sockets.  A signal that ends it waits until
+        # it takes signals, which it does when it has read all there is.
+        ("Type", "exec"),
+        ("ExecStart", "/usr/bin/env --block-signal=TERM /usr/lib/systemd/systemd-journald"),
+        ("NotifyAccess", "main"),
         ("Sockets", "systemd-journald.socket systemd-journald-dev-log.socket"),
         ("StandardOutput", "null"),
         ("NoNewPrivileges", "yes"),
