@@ -18,6 +18,7 @@ from rkt.network import forwarding, lifecycle, selection
 from rkt.stage1.common import discard, status
 from rkt.stage1.common import flags as command_line
 from rkt.stage1.common import pod as pods
+from rkt.stage1.common.background import Background
 from rkt.stage1.systemd import container_filter, prepare, runtime, supervisor
 from rkt.stage1.systemd import plan as plans
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from rkt.stage1.common.flags import RunFlags
     from rkt.stage1.common.pod import Pod
     from rkt.stage1.systemd.plan import Plan
+    from rkt.stage1.systemd.supervisor import Host
 
 FAILURE = 254
 
@@ -101,8 +103,12 @@ def run(pod: Pod, flags: RunFlags, lock_fd: int) -> None:
         plans.set_environment(plan, plans.metadata_url(flags, network.host_ip))
         for note in plan.notes:
             _note(note)
-        _prepare(plan, network)
-        _execute(plan, lock_fd)
+        host = supervisor.detect()
+        # The kernel takes some 10 ms to move a process: no child of ours is to follow from here on.
+        with Background(lambda: supervisor.enter_cgroup(plan, host)) as moved:
+            _prepare(plan, network)
+            subcgroup = moved.result()
+        _execute(plan, host, subcgroup=subcgroup, lock_fd=lock_fd)
     except BaseException:
         undo.run()
         raise
@@ -184,12 +190,10 @@ def _prepare(plan: Plan, network: NetworkSetup) -> None:
             _note(line)
 
 
-def _execute(plan: Plan, lock_fd: int) -> None:
+def _execute(plan: Plan, host: Host, *, subcgroup: str, lock_fd: int) -> None:
     pod = plan.pod
-    host = supervisor.detect()
     argv = supervisor.arguments(plan, host)
     environment = supervisor.variables(plan)
-    subcgroup = supervisor.enter_cgroup(plan, host)
     status.write(pod.directory, "subcgroup", subcgroup)
     if plan.flags.debug:
         from rkt.linux.process import quote
