@@ -19,7 +19,7 @@ from rkt.stage1.common import discard, status
 from rkt.stage1.common import flags as command_line
 from rkt.stage1.common import pod as pods
 from rkt.stage1.common.background import Background
-from rkt.stage1.systemd import container_filter, prepare, runtime, supervisor
+from rkt.stage1.systemd import container_filter, controllers, prepare, runtime, supervisor
 from rkt.stage1.systemd import plan as plans
 
 TYPE_CHECKING = False
@@ -192,9 +192,17 @@ def _prepare(plan: Plan, network: NetworkSetup) -> None:
 
 def _execute(plan: Plan, host: Host, *, subcgroup: str, lock_fd: int) -> None:
     pod = plan.pod
-    argv = supervisor.arguments(plan, host)
     environment = supervisor.variables(plan)
     status.write(pod.directory, "subcgroup", subcgroup)
+    options: list[str] = []
+    if plan.limits:
+        scope = host.machined and not host.unit
+        options, warnings = controllers.hand_over(
+            plan.limits, supervisor.hierarchies(), plan.ids, scope=scope
+        )
+        for warning in warnings:
+            _note(warning)
+    argv = supervisor.arguments(plan, host, options)
     if plan.flags.debug:
         from rkt.linux.process import quote
 

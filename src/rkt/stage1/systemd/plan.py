@@ -14,6 +14,7 @@ from rkt.linux import cgroup
 from rkt.stage1.common import confinement, environment, mounts, users
 from rkt.stage1.common.ids import IdRange
 from rkt.stage1.systemd import units
+from rkt.stage1.systemd.controllers import Limit
 from rkt.stage1.systemd.runtime import Relaxed
 
 TYPE_CHECKING = False
@@ -45,13 +46,14 @@ class AppPlan:
 class Plan:
     """A pod's apps and what surrounds them."""
 
-    __slots__ = ("apps", "flags", "hostname", "ids", "notes", "pod")
+    __slots__ = ("apps", "flags", "hostname", "ids", "limits", "notes", "pod")
 
     def __init__(self, pod: Pod, flags: RunFlags) -> None:
         self.pod, self.flags = pod, flags
         self.hostname = flags.hostname or pod.machine_name
         self.ids = IdRange.parse(flags.private_users)
         self.apps: list[AppPlan] = []
+        self.limits: list[Limit] = []
         self.notes: list[str] = []
 
     def unit_files(self) -> dict[str, str]:
@@ -133,7 +135,7 @@ def set_environment(plan: Plan, url: str) -> None:
 
 
 def _plan_app(plan: Plan, app: App) -> AppPlan:
-    pod, flags, notes = plan.pod, plan.flags, plan.notes
+    pod, flags = plan.pod, plan.flags
     root_fd = os.open(pod.app_root(app.name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         identity = users.resolve(root_fd, app.app.user, app.app.group, app.app.supplementary_gids, plan.ids)
@@ -152,7 +154,7 @@ def _plan_app(plan: Plan, app: App) -> AppPlan:
     confine(unit, app, Relaxed.of(flags))
     if flags.private_users and not flags.disable_paths:
         unit.hidden_paths = [path for path in confinement.HIDDEN_PATHS if path.startswith("/proc/")]
-    unit.resources = _resources(app, notes)
+    unit.resources = _resources(plan, app)
     return AppPlan(app, unit, identity)
 
 
@@ -198,32 +200,38 @@ _ENFORCED = (
 )
 
 
-def _is_enforced(controller: str) -> bool:
-    """Whether the pod's systemd gets the controller: nspawn hands on those of version 2 only."""
-    hierarchy = cgroup.hierarchy_of(controller)
-    return hierarchy is not None and hierarchy.unified
+def _cpu_is_legacy() -> bool:
+    """Whether shares are the kernel's measure (cgroup version 1), and not weights."""
+    hierarchy = cgroup.hierarchy_of("cpu")
+    return hierarchy is not None and not hierarchy.unified
 
 
-def _resources(app: App, notes: list[str]) -> list[tuple[str, str]]:
+def _resources(plan: Plan, app: App) -> list[tuple[str, str]]:
     wanted = confinement.Resources(app.app)
     options: list[tuple[str, str]] = []
     if wanted.memory is not None:
         options.append(("MemoryMax", str(wanted.memory)))
+        plan.limits.append(Limit(app.name, isolators.MEMORY, "memory"))
     if wanted.cpu_milli is not None:
-        # systemd takes whole per cents of one processor, and no 0.
-        options.append(("CPUQuota", f"{max(wanted.cpu_milli // 10, 1)}%"))
+        # per cents of one processor, with one decimal place
+        milli = max(wanted.cpu_milli, 1)
+        options.append(("CPUQuota", f"{milli // 10}.{milli % 10}%"))
+        plan.limits.append(Limit(app.name, isolators.CPU, "cpu"))
     if wanted.cpu_shares is not None:
-        # the conversion of systemd and of the kernel's documentation: 1024 shares are a weight of 100
-        options.append(("CPUWeight", str(min(max(wanted.cpu_shares * 100 // 1024, 1), 10_000))))
+        if _cpu_is_legacy():
+            options.append(("CPUShares", str(wanted.cpu_shares)))
+        else:
+            # the conversion of systemd and of the kernel's documentation: 1024 shares are a weight of 100
+            options.append(("CPUWeight", str(min(max(wanted.cpu_shares * 100 // 1024, 1), 10_000))))
+        plan.limits.append(Limit(app.name, isolators.CPU_SHARES, "cpu"))
     if wanted.oom_score_adj is not None:
         options.append(("OOMScoreAdjust", str(wanted.oom_score_adj)))
-    for name, controller, value in (("memory", "memory", wanted.memory), ("cpu", "cpu", wanted.cpu_milli)):
-        if value is not None and not _is_enforced(controller):
-            notes.append(
-                f'warning: app "{app.name}": resource/{name} isolator set, '
-                "but this host has no cgroup version 2 for it, skipping"
+        if wanted.oom_score_adj < 0 and plan.ids.private:
+            plan.notes.append(
+                f'warning: app "{app.name}": {isolators.OOM_SCORE_ADJ} isolator set, '
+                "but a pod with user IDs of its own cannot lower it, skipping"
             )
-    notes.extend(
+    plan.notes.extend(
         f'warning: app "{app.name}": isolator {isolator.name} is ignored'
         for isolator in app.app.isolators
         if isolator.name not in _ENFORCED

@@ -208,8 +208,8 @@ def kill(path: str, mounted: list[cgroup.Hierarchy]) -> None:
             pass
 
 
-def arguments(plan: Plan, host: Host) -> list[str]:
-    """The command line of systemd-nspawn."""
+def arguments(plan: Plan, host: Host, further: list[str]) -> list[str]:
+    """The command line of systemd-nspawn, with ``further`` options."""
     pod, flags = plan.pod, plan.flags
     argv = [
         program(),
@@ -240,6 +240,7 @@ def arguments(plan: Plan, host: Host) -> list[str]:
         # The root file systems have these owners already.
         argv.append(f"--private-users={plan.ids.first}:{plan.ids.count}")
         argv.append("--private-users-ownership=off")
+    argv += further
     argv += _capabilities(plan.capabilities())
     if not flags.disable_paths and not flags.private_users:
         # What is to be read-only in /proc systemd-nspawn makes so by itself.
@@ -297,7 +298,8 @@ def variables(plan: Plan) -> dict[str, str]:
     flags = plan.flags
     found = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "SYSTEMD_LOG_LEVEL": "debug" if flags.debug else "err",
+        # systemd-nspawn 252 ends itself by a failed assertion when it is to log more than this.
+        "SYSTEMD_LOG_LEVEL": "info" if flags.debug else "err",
         "SYSTEMD_NSPAWN_CONTAINER_SERVICE": "rkt",
     }
     for name in ("TERM", "COLORTERM", "NOTIFY_SOCKET"):

@@ -1,0 +1,88 @@
+"""The controllers by which the pod's systemd limits its apps: how it gets them on this host.
+
+Version 2: systemd-nspawn gives the pod a cgroup of its own in the unified hierarchy, with all controllers
+that the cgroup around it hands on.
+
+Version 1: systemd-nspawn mounts each hierarchy read-only, and systemd passes over a controller whose root it
+cannot write.  The pod's own cgroup of each controller that an app's limits need is therefore
+bound where systemd-nspawn would mount the hierarchy; it finds a mount there and leaves it.  With user IDs of
+its own the pod's root gets the directory and the right to move processes, not the limits of the pod.
+Apps see none of this: their /sys has no cgroups.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rkt.linux import cgroup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rkt.stage1.common.ids import IdRange
+
+# systemd handles these as one, wherever the kernel has them.
+_JOINED = {"cpu": ("cpuacct",)}
+_DELEGATED = ("cgroup.procs", "tasks")
+
+
+class Limit:
+    """A limit of an app: the isolator that asks for it, and the controller that enforces it."""
+
+    __slots__ = ("app", "controller", "isolator")
+
+    def __init__(self, app: str, isolator: str, controller: str) -> None:
+        self.app, self.isolator, self.controller = app, isolator, controller
+
+
+def hand_over(
+    limits: list[Limit], mounted: list[cgroup.Hierarchy], ids: IdRange, *, scope: bool
+) -> tuple[list[str], list[str]]:
+    """Give the pod the controllers of its apps' limits; called in the pod's cgroup.
+
+    Returns options of systemd-nspawn, and a warning for each limit that will not be enforced.  ``scope``:
+    machined will move the pod into a cgroup that does not exist yet.
+    """
+    binds: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    own = cgroup.own() if limits else {}
+    for controller in sorted({limit.controller for limit in limits}):
+        hierarchy = cgroup.hierarchy_of(controller, mounted)
+        if hierarchy is None:
+            missing[controller] = f'this host has no cgroup controller "{controller}"'
+        elif hierarchy.unified:
+            directory = hierarchy.directory(own[cgroup.UNIFIED])
+            if not scope and controller not in cgroup.available(directory):
+                missing[controller] = f'the cgroup of the caller does not hand on controller "{controller}"'
+        elif scope:
+            missing[controller] = f'machined keeps controller "{controller}" of cgroup version 1 to the host'
+        else:
+            for name in (controller, *_JOINED.get(controller, ())):
+                hierarchy = cgroup.hierarchy_of(name, mounted)
+                if hierarchy is not None and not hierarchy.unified:
+                    directory = hierarchy.directory(own[name])
+                    _delegate(directory, ids)
+                    binds["/sys/fs/cgroup/" + ",".join(hierarchy.controllers)] = directory
+    options = ["--tmpfs=/sys/fs/cgroup:mode=755"] if binds else []
+    options += [f"--bind={_escape(source)}:{_escape(target)}:norbind" for target, source in binds.items()]
+    warnings = [
+        f'warning: app "{limit.app}": {limit.isolator} isolator set, '
+        f"but {missing[limit.controller]}, skipping"
+        for limit in limits
+        if limit.controller in missing
+    ]
+    return options, warnings
+
+
+def _delegate(directory: str, ids: IdRange) -> None:
+    """Let the pod's root make cgroups below and move the pod's processes into them."""
+    if not ids.private:
+        return
+    for name in ("", *_DELEGATED):
+        try:
+            os.chown(os.path.join(directory, name), *ids.root)
+        except FileNotFoundError:
+            continue
+
+
+def _escape(path: str) -> str:
+    return path.replace("\\", "\\\\").replace(":", "\\:")
