@@ -17,6 +17,8 @@ def test_result_is_waited_for() -> None:
         return "done"
 
     with Background(work) as background:
+        background.start()
+        background.start()
         go.set()
         assert background.result() == "done"
         assert background.result() == "done"
@@ -37,7 +39,13 @@ def test_end_waits_although_the_caller_fails() -> None:
         ended.append(threading.current_thread())
         return ""
 
-    with pytest.raises(ZeroDivisionError), Background(work):
+    with pytest.raises(ZeroDivisionError), Background(work) as background:
+        background.start()
         raise ZeroDivisionError
     assert len(ended) == 1
     assert ended[0] is not threading.current_thread()
+
+
+def test_what_is_never_started_does_not_run() -> None:
+    with Background(lambda: pytest.fail("must not run")):
+        pass

@@ -10,28 +10,31 @@ if TYPE_CHECKING:
 
 
 class Background:
-    """Runs ``function`` from the beginning of ``with`` on; the end of ``with`` waits for it.
+    """Runs ``function`` from ``start`` on; the end of ``with`` waits for it.
 
-    The thread stays in the mount namespace and in the network namespace it was started in.  Nothing may be
-    forked meanwhile.
+    The thread stays in the mount namespace and in the network namespace it was started in.
     """
 
-    __slots__ = ("_ended", "_error", "_function", "_value")
+    __slots__ = ("_ended", "_error", "_function", "_started", "_value")
 
     def __init__(self, function: Callable[[], str]) -> None:
         self._function = function
         self._ended = _thread.allocate_lock()
+        self._started = False
         self._error: BaseException | None = None
         self._value = ""
 
-    def __enter__(self) -> Background:
+    def start(self) -> None:
+        """Run the function, unless that has happened."""
+        if self._started:
+            return
         self._ended.acquire()
         try:
             _thread.start_new_thread(self._run, ())
         except BaseException:
             self._ended.release()
             raise
-        return self
+        self._started = True
 
     def _run(self) -> None:
         try:
@@ -41,12 +44,16 @@ class Background:
         finally:
             self._ended.release()
 
+    def __enter__(self) -> Background:
+        return self
+
     def __exit__(self, *_: object) -> None:
         with self._ended:
             pass
 
     def result(self) -> str:
-        """What the function returned, waited for; what it raised is raised here."""
+        """What the function returned, started and waited for; what it raised is raised here."""
+        self.start()
         with self._ended:
             pass
         if self._error is not None:

@@ -98,14 +98,17 @@ def run(pod: Pod, flags: RunFlags, lock_fd: int) -> None:
     runtime.save(pod.directory, flags, networks)
     _link_flavor(pod)
     undo = _Undo(pod, flags)
+    host = supervisor.detect()
     try:
-        network = _set_up_network(pod, flags, networks)
-        plans.set_environment(plan, plans.metadata_url(flags, network.host_ip))
-        for note in plan.notes:
-            _note(note)
-        host = supervisor.detect()
-        # The kernel takes some 10 ms to move a process: no child of ours is to follow from here on.
+        # The kernel takes some 10 ms to move a process; programs that set up a network stay outside.
         with Background(lambda: supervisor.enter_cgroup(plan, host)) as moved:
+            if selection.kind(networks) == selection.NONE:
+                moved.start()
+            network = _set_up_network(pod, flags, networks)
+            moved.start()
+            plans.set_environment(plan, plans.metadata_url(flags, network.host_ip))
+            for note in plan.notes:
+                _note(note)
             _prepare(plan, network)
             subcgroup = moved.result()
         _execute(plan, host, subcgroup=subcgroup, lock_fd=lock_fd)
