@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rkt.stage1.common.pod import App, Pod
 
 _MODE = 0o755
+_CONTAINER_IMAGE = "appc.io/docker/"
 
 
 class PlannedMount:
@@ -31,12 +32,13 @@ class PlannedMount:
 
     ``source`` is a path of the host, ``target`` a path of the app, both absolute; ``volume`` the
     volume's name; ``empty`` says that the source is a directory of the pod, to be made with
-    ``mode``, ``uid``, ``gid`` when missing.
+    ``mode``, ``uid``, ``gid`` when missing; with ``filled`` it gets what the image has at ``target``.
     """
 
     __slots__ = (
         "app",
         "empty",
+        "filled",
         "gid",
         "implicit",
         "mode",
@@ -53,7 +55,7 @@ class PlannedMount:
     ) -> None:
         self.app, self.volume, self.target = app, volume, target
         self.source, self.read_only, self.recursive = source, read_only, recursive
-        self.empty = self.implicit = False
+        self.empty = self.implicit = self.filled = False
         self.mode, self.uid, self.gid = _MODE, 0, 0
 
     def describe(self) -> str:
@@ -168,6 +170,8 @@ def _implicit(pod: Pod, app: App, point: str, target: str, *, read_only: bool) -
     source = _shared(pod.directory, name)
     planned = PlannedMount(app.name, name, target, source=source, read_only=read_only, recursive=False)
     planned.empty = planned.implicit = True
+    # A volume of a container image begins with the image's own content (Docker's VOLUME).
+    planned.filled = any(note.name.startswith(_CONTAINER_IMAGE) for note in app.image.annotations)
     return planned
 
 
@@ -200,8 +204,11 @@ class Mounter:
                         f'warning: no volume specified for mount point "{entry.target}" of app '
                         f'"{entry.app}", implicitly creating an empty volume that is removed with the pod'
                     )
+                made = entry.filled and not os.path.lexists(entry.source)
                 source = open_source(entry, self.ids)
                 try:
+                    if made:
+                        fill(source, roots[entry.app], entry)
                     bind(source, roots[entry.app], entry, self)
                 finally:
                     os.close(source)
@@ -242,6 +249,32 @@ def open_source(entry: PlannedMount, ids: IdRange | None = None) -> int:
             f'unable to use the source of volume "{entry.volume}"',
             hint="the source of a volume must not be, or lie behind, a symbolic link",
         ) from error
+
+
+def fill(volume: int, root_fd: int, entry: PlannedMount) -> None:
+    """Copy what the image has at the mount point into the new volume; nothing when it has no directory."""
+    from rkt.linux import copying
+
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    # Without what is mounted on the root already: /dev, /sys, other volumes.
+    image = mount.clone(root_fd, recursive=False)
+    try:
+        source = paths.open_in_root(image, entry.target, flags)
+        try:
+            target = os.open(".", flags, dir_fd=volume)
+            try:
+                copying.copy_content(source, target)
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        where = f'{entry.target} of app "{entry.app}"'
+        raise RktError(f'unable to copy {where} into volume "{entry.volume}"') from error
+    finally:
+        os.close(image)
 
 
 def bind(source: int, root_fd: int, entry: PlannedMount, mounter: Mounter) -> None:
