@@ -63,9 +63,9 @@ def test_help_about_nothing_known(rkt: Rkt) -> None:
 
 
 def test_unknown_command(rkt: Rkt) -> None:
-    result = rkt("bogus")
+    result = rkt("nosuch")
     assert (result.code, result.out) == (254, "")
-    assert result.err == 'Error: unknown command "bogus" for "rkt"\nRun \'rkt --help\' for usage.\n'
+    assert result.err == 'Error: unknown command "nosuch" for "rkt"\nRun \'rkt --help\' for usage.\n'
     result = rkt("image", "bogus")
     assert (result.code, result.out) == (254, "")
     assert result.err.endswith("Run 'rkt image --help' for usage.\n")

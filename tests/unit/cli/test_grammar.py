@@ -61,8 +61,8 @@ class TestCommand:
 
     def test_unknown_command_names_what_it_was_looked_for_in(self) -> None:
         with pytest.raises(UnknownCommandError) as caught:
-            parse(["bogus"])
-        assert str(caught.value) == 'unknown command "bogus" for "rkt"'
+            parse(["nosuch"])
+        assert str(caught.value) == 'unknown command "nosuch" for "rkt"'
         assert caught.value.within == "rkt"
         with pytest.raises(UnknownCommandError, match='unknown command "bogus" for "rkt image"'):
             parse(["image", "bogus"])

@@ -72,7 +72,18 @@ def test_globals() -> None:
 def test_all_commands_of_rkt_have_a_table() -> None:
     expected = {
         *("api-service", "attach", "cat-manifest", "completion", "config", "enter", "export", "fetch", "gc"),
-        *("help", "list", "metadata-service", "prepare", "rm", "run", "run-prepared", "status", "stop"),
+        *(
+            "help",
+            "list",
+            "logs",
+            "metadata-service",
+            "prepare",
+            "rm",
+            "run",
+            "run-prepared",
+            "status",
+            "stop",
+        ),
         *("trust", "version"),
         *(f"app {name}" for name in ("add", "exec", "list", "rm", "sandbox", "start", "status", "stop")),
         *(

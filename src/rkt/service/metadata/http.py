@@ -9,10 +9,11 @@ slow client costs a file descriptor and nobody's time.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
 HEAD_LIMIT = 16 << 10
@@ -20,6 +21,7 @@ CONNECTIONS = 512
 CONNECTIONS_OF_ONE = 64
 _LINGER_BYTES = 256 << 10
 _LINGER_SECONDS = 1.0
+_LINGER_NOT_AT_ALL = struct.pack("ii", 1, 0)
 _BACKLOG = 128
 _TEXT = "text/plain; charset=us-ascii"
 REASONS = {
@@ -153,8 +155,6 @@ class Server:
 
     async def listen(self, listener: socket.socket) -> None:
         """Serve one more socket, which is bound; it is closed with the server."""
-        import socket
-
         start = asyncio.start_unix_server if listener.family == socket.AF_UNIX else asyncio.start_server
         server = await start(self._serve, sock=listener, limit=HEAD_LIMIT, backlog=_BACKLOG)
         self._listening.append(server)
@@ -164,10 +164,11 @@ class Server:
         for server in self._listening:
             server.close()
         for transport in list(self._open):
-            transport.abort()
+            _reset(transport)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         transport = writer.transport
+        transport.set_write_buffer_limits(0)  # drain() then means that the kernel has all of it
         self._enter(transport)
         try:
             async with asyncio.timeout(self._seconds):
@@ -177,7 +178,7 @@ class Server:
         finally:
             self._leave(transport)
             if transport.get_write_buffer_size():
-                transport.abort()
+                _reset(transport)
             else:
                 writer.close()
 
@@ -189,7 +190,7 @@ class Server:
         if victims is same or len(self._open) >= CONNECTIONS:
             oldest = next(iter(victims))
             self._leave(oldest)
-            oldest.abort()
+            _reset(oldest)
         self._open[transport] = address
         self._of.setdefault(address, {})[transport] = None
 
@@ -259,6 +260,14 @@ class Server:
             if await _line(reader) == b"":
                 return bytes(body)
         raise HttpError(431)
+
+
+def _reset(transport: asyncio.WriteTransport) -> None:
+    """Drop a connection with what is still to be sent: the kernel would offer that for minutes."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT_AT_ALL)
+    transport.abort()
 
 
 def _number(digits: str) -> int:
