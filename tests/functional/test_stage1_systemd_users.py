@@ -83,6 +83,10 @@ def test_every_process_has_ids_of_the_range_only(rkt: driver.Rkt, box: str) -> N
     words += [box, "--name=ended", "--exec=/bin/true"]
     with Running(rkt, "--private-users", *words) as pod:
         first, count = _range(rkt, pod.uuid)
+        ended = os.path.join(pod.directory, "stage1/rootfs/rkt/status/ended")
+        deadline = time.monotonic() + 15
+        while not os.path.exists(ended) and time.monotonic() < deadline:
+            time.sleep(0.02)
         entered = [
             rkt.start("enter", f"--app={app}", pod.uuid, "/bin/sleep", seconds)
             for app, seconds in (("one", "1002"), ("ended", "1003"))
@@ -95,7 +99,7 @@ def test_every_process_has_ids_of_the_range_only(rkt: driver.Rkt, box: str) -> N
                 time.sleep(0.05)
                 outside = [child for process in entered for child in _below(process.pid)]
                 found = _commands([*_below(pod.supervisor), *outside])
-            assert wanted <= set(found)
+            assert wanted <= set(found), [driver.end(process) for process in entered]
             (first_process,) = _children(pod.supervisor)
             namespace = os.readlink(f"/proc/{first_process}/ns/user")
             assert namespace != os.readlink("/proc/self/ns/user")

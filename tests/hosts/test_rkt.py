@@ -113,22 +113,52 @@ def test_a_running_pod_is_a_machine_and_ends_with_stop(host: hosts.Host, image: 
     assert removed.code == 0, removed
 
 
+@pytest.mark.promise("P5", "P8")
+def test_a_pod_has_user_ids_of_its_own(host: hosts.Host, image: str) -> None:
+    """Processes by their maps, files of the image and volumes by their owners, a command entered beside."""
+    words = started(host, "users")
+    # Where the host's file system cannot be mounted with its owners, the pod is nobody there.
+    host.ok(["chmod", "1777", "/var/lib/users"])
+    script = "cat /proc/1/uid_map; stat -c %u:%g /bin/busybox /sign; touch /sign/started; sleep 1000"
+    running = host.spawn([hosts.RKT, *run_words(image, script, "--private-users", *words)])
+    uuid = wait_until_started(host, "users")
+    entered = rkt(host, "enter", uuid, "/bin/cat", "/proc/self/uid_map")
+    inside, first, count = (int(word) for word in entered.out.split())
+    assert (inside, first % 65536, count) == (0, 0, 65536)
+    pid = rkt(host, "status", uuid).out.partition("\npid=")[2].split()[0]
+    (child,) = host.read(f"/proc/{pid}/task/{pid}/children").decode().split()
+    assert host.ok(["stat", "-c", "%u", f"/proc/{child}"]).out == f"{first}\n"
+    assert rkt(host, "stop", "--force", uuid).code == 0
+    result = running.wait(SECONDS)
+    owner = host.ok(["stat", "-c", "%u", "/var/lib/users/started"]).out.strip()
+    mapped = "cannot be mounted with the owners of the host" not in result.err
+    assert owner == ("0" if mapped else str(first))
+    assert [line.split("]: ")[-1].split() for line in result.out.splitlines()] == [
+        ["0", str(first), "65536"],
+        ["0:0"],
+        ["0:0" if mapped else "65534:65534"],
+    ]
+    assert rkt(host, "rm", uuid).code == 0
+
+
 @pytest.mark.promise("P5")
+@pytest.mark.parametrize("users", [[], ["--private-users"]], ids=["host-ids", "own-ids"])
 def test_limits_of_an_app_are_those_of_its_control_group(
-    virtual_machine: hosts.Host, tmp_path: os.PathLike[str]
+    virtual_machine: hosts.Host, tmp_path: os.PathLike[str], users: list[str]
 ) -> None:
     """With cgroup v2, where a pod's systemd needs the unified hierarchy to set any."""
     host = virtual_machine
     image = host.put(aci.busybox(os.path.join(tmp_path, "box.aci")), "/var/lib/images/limits.aci")
     script = "touch /sign/started; while :; do sleep 1; done"
-    words = run_words(image, script, *started(host, "limits"))
+    name = "-".join(["limits", *users])
+    words = run_words(image, script, *users, *started(host, name))
     words[words.index("--exec=/bin/sh") : words.index("--")] = [
         "--exec=/bin/sh",
         "--memory=32Mi",
         "--cpu=500m",
     ]
     running = host.spawn([hosts.RKT, *words])
-    uuid = wait_until_started(host, "limits")
+    uuid = wait_until_started(host, name)
     pid = host.ok(["machinectl", "show", "--property=Leader", "--value", f"rkt-{uuid}"]).out.strip()
     (inside,) = [
         line[3:] for line in host.read(f"/proc/{pid}/cgroup").decode().split("\n") if line[:3] == "0::"

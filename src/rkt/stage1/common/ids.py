@@ -69,8 +69,8 @@ class IdRange:
     def map_owners(self, detached: int) -> bool:
         """Let the pod see the owners of a detached mount as the host does; False when that cannot be done.
 
-        The file system has to support id-mapped mounts, as ext4, xfs, btrfs, overlay and (Linux 6.3)
-        tmpfs do, and so has every one that is mounted below.
+        The file system has to support id-mapped mounts, as ext4, xfs, btrfs and (Linux 6.3) tmpfs
+        do and overlay does not, and so has every one that is mounted below.
         """
         if self._namespace < 0:
             self._namespace = namespaces.open_id_map(self.first, self.count)
