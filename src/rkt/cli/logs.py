@@ -25,11 +25,13 @@ def run(call: Call) -> int:
         raise RktError(f"--lines is a number of entries, not {lines}")
     since = moment(call.flags["since"], time.time())
     with pods.find(call, words[0]) as pod:
-        if call.flags["app"]:
-            names = [enter.select_app(pod, call.flags["app"])]
+        one = call.flags["app"]
+        if one:
+            names = [enter.select_app(pod, one)]
         else:
             names = [str(app.get("name", "")) for app in status.apps(pod)]
-        request = journal.Request(names, since=since, lines=lines, follow=call.flags["follow"])
+        follow: bool = call.flags["follow"]
+        request = journal.Request(names, others=not one, since=since, lines=lines, follow=follow)
         for entry in journal.read(pod, request):
             for line in show(entry):
                 call.print(line)
@@ -71,7 +73,7 @@ def show(entry: Entry) -> list[str]:
     """
     from rkt.cli.call import CONTROLS
 
-    source = entry.app if entry.identifier in ("", entry.app) else f"{entry.app} {entry.identifier}"
+    source = entry.app if entry.identifier == entry.app else f"{entry.app} {entry.identifier}".strip()
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(entry.time // 1_000_000))
     prefix = f"{stamp} {source}[{entry.pid}]: ".translate(CONTROLS).replace("\n", "�")
     text = entry.message.decode("utf-8", "replace").translate(CONTROLS)

@@ -36,29 +36,39 @@ _CONFINED = (
     | mount.MOUNT_ATTR_NOEXEC
     | mount.MOUNT_ATTR_NOSYMFOLLOW
 )
+# journald itself says nothing through these, and the pod's systemd is told to be silent.
+_LOGGED = ("syslog", "journal")
 # The units of an app: its service (``rkt.stage1.systemd.units``), and those of its event handlers.
 _UNITS = ("{}.service", "{}_app.service", "{}_pre-start.service", "{}_post-stop.service")
 
 
 class Request:
-    """What to read: ``apps`` by name; ``since`` as journalctl takes it, "" for all; the last ``lines``
-    entries, None for all; with ``follow`` until the pod has ended."""
+    """What to read: ``apps`` by name, and with ``others`` what cannot be told whose it is: journald does not
+    know the app of a program that was gone as soon as it had used syslog.  ``since`` as journalctl takes it,
+    "" for all; the last ``lines`` entries, None for all; with ``follow`` until the pod has ended."""
 
-    __slots__ = ("apps", "follow", "lines", "since")
+    __slots__ = ("apps", "follow", "lines", "others", "since")
 
     def __init__(
-        self, apps: list[str], *, since: str = "", lines: int | None = None, follow: bool = False
+        self,
+        apps: list[str],
+        *,
+        others: bool = False,
+        since: str = "",
+        lines: int | None = None,
+        follow: bool = False,
     ) -> None:
         self.apps = apps
+        self.others = others
         self.since = since
         self.lines = lines
         self.follow = follow
 
 
 class Entry:
-    """One message: when, in microseconds since 1970; ``identifier`` is the app's name unless a program
-    called itself something else; ``pid`` as it is in the pod; ``message`` as it was written, cut when it is
-    too long."""
+    """One message: when, in microseconds since 1970; ``app`` is "" when unknown; ``identifier`` is the app's
+    name unless a program called itself something else; ``pid`` as it is in the pod; ``message`` as it was
+    written, cut when it is too long."""
 
     __slots__ = ("app", "identifier", "message", "pid", "time")
 
@@ -204,11 +214,10 @@ def _open(pod: Pod) -> int | None:
     try:
         directory = paths.openat2(pod.fd, path, os.O_RDONLY | os.O_DIRECTORY, resolve=resolve)
     except FileNotFoundError:
-        flavor = _flavor(pod)
-        if flavor == "fly":
+        if not _keeps_one(pod):
             raise RktError(
-                f'pod "{pod.uuid}" keeps no journal: its stage1 is of the flavor fly',
-                "the output of its app goes where that of rkt itself goes",
+                f'pod "{pod.uuid}" has no journal, its stage1 keeps none',
+                "the output of its apps went where that of rkt itself went",
             ) from None
         return None
     except OSError as error:
@@ -220,11 +229,13 @@ def _open(pod: Pod) -> int | None:
         os.close(directory)
 
 
-def _flavor(pod: Pod) -> str:
-    try:
-        return os.readlink("flavor", dir_fd=pod.fd)
-    except OSError:
-        return ""
+def _keeps_one(pod: Pod) -> bool:
+    """Whether the stage1 has a place for journals in its image, as those with journald have."""
+    if pod.uses_overlay:
+        root = os.path.join(pod.data_dir, "cas", "tree", status.stage1_tree(pod), "rootfs")
+    else:
+        root = os.path.join(pod.path, layout.STAGE1_ROOT)
+    return os.path.isdir(os.path.join(root, layout.JOURNAL))
 
 
 def _check(pod: Pod, directory: int) -> None:
@@ -271,6 +282,9 @@ class _Reader:
         for app in request.apps:
             for unit in _UNITS:
                 words += ["+", f"_SYSTEMD_UNIT={unit.format(app)}"]
+        if request.others:
+            for transport in _LOGGED:
+                words += ["+", f"_TRANSPORT={transport}"]
         words.remove("+")
         self._argv = [*_confinement(), *words]
 
