@@ -31,9 +31,7 @@ def pod_directory(rkt: driver.Rkt) -> str:
 
 def statuses(rkt: driver.Rkt) -> dict[str, str]:
     listed = rkt("status", os.path.basename(pod_directory(rkt)))
-    return dict(
-        line.removeprefix("app-").split("=") for line in listed.lines if line.startswith("app-")
-    )
+    return dict(line.removeprefix("app-").split("=") for line in listed.lines if line.startswith("app-"))
 
 
 def pods(rkt: driver.Rkt) -> list[str]:

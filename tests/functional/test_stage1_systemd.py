@@ -32,9 +32,7 @@ def _clean(rkt: driver.Rkt) -> Iterator[None]:
 def test_exit_code_and_output_format(rkt: driver.Rkt, box: str) -> None:
     result = shell(rkt, box, "echo out; echo err >&2; exit 7")
     assert result.code == 7
-    assert re.fullmatch(
-        r"\[ *\d+\.\d{6}\] box\[\d+\]: out\n\[ *\d+\.\d{6}\] box\[\d+\]: err\n", result.out
-    )
+    assert re.fullmatch(r"\[ *\d+\.\d{6}\] box\[\d+\]: out\n\[ *\d+\.\d{6}\] box\[\d+\]: err\n", result.out)
     assert statuses(rkt) == {"box": "7"}
 
 

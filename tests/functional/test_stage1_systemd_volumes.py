@@ -44,9 +44,7 @@ def test_host_directory_and_file(rkt: driver.Rkt, box: str, tmp_path: object) ->
         assert file.read() == "hi\n"
 
 
-def test_read_only_is_recursive_and_recursion_can_be_off(
-    rkt: driver.Rkt, box: str, tmp_path: object
-) -> None:
+def test_read_only_is_recursive_and_recursion_can_be_off(rkt: driver.Rkt, box: str, tmp_path: object) -> None:
     inner = f"{tmp_path}/d/inner"
     os.makedirs(inner)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", inner], check=True)
