@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
-import subprocess
 
 import pytest
 
@@ -30,26 +28,6 @@ def serve(site: Site, name: str, data: bytes, version: str = "1", asc: bytes = b
     site.pages[f"cdn.test/linux/amd64/{name}-{version}.aci"] = tagged(data)
     if asc:
         site.pages[f"cdn.test/linux/amd64/{name}-{version}.aci.asc"] = Page(asc)
-
-
-def on_terminal(rkt: Rkt, answer: str, *words: str) -> tuple[int, str, str]:
-    """Run with a terminal as standard input; exit code, stdout and stderr."""
-    master, slave = pty.openpty()
-    try:
-        process = subprocess.Popen(
-            rkt.argv(*words),
-            stdin=slave,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=rkt.environment,
-        )
-        os.write(master, answer.encode())
-        out, err = process.communicate(timeout=60)
-    finally:
-        os.close(master)
-        os.close(slave)
-    return process.returncode, out, err
 
 
 def fingerprints(rkt: Rkt) -> list[str]:
@@ -220,19 +198,19 @@ class TestKeys:
 
     @pytest.mark.promise("P3")
     def test_key_is_asked_about_on_a_terminal(self, client: Rkt, ready: Site) -> None:
-        code, out, err = on_terminal(client, "yes\n", "fetch", f"{NAME}:1")
+        code, out, err = client.on_terminal("yes\n", "fetch", f"{NAME}:1")
         assert code == 0, err
         assert len(out.splitlines()) == 1
         assert "gpg key fingerprint is:" in err
         assert "Are you sure you want to trust this key (yes/no)?" in err
         assert f'Trusting "https://keys.test/alice.pub" for prefix "{NAME}" after fingerprint review.' in err
         assert [os.path.dirname(path) for path in fingerprints(client)] == [f"prefix.d/{NAME}"]
-        code, _, err = on_terminal(client, "", "fetch", f"{NAME}:1")
+        code, _, err = client.on_terminal("", "fetch", f"{NAME}:1")
         assert (code, f'keys already exist for prefix "{NAME}", not fetching again' in err) == (0, True)
 
     @pytest.mark.promise("P3")
     def test_any_other_answer_is_no(self, client: Rkt, ready: Site) -> None:
-        code, out, err = on_terminal(client, "y\n", "fetch", f"{NAME}:1")
+        code, out, err = client.on_terminal("y\n", "fetch", f"{NAME}:1")
         assert (code, out) == (254, "")
         assert 'not trusting "https://keys.test/alice.pub"' in err
         assert "openpgp: signature made by unknown entity" in err
@@ -262,7 +240,7 @@ class TestKeys:
             assert fingerprints(client) == []
         asked = ready.asked("/alice.pub")
         assert [one.scheme for one in asked] == ["http"]
-        code, _, err = on_terminal(client, "yes\n", "--insecure-options=pubkey", "fetch", f"{NAME}:1")
+        code, _, err = client.on_terminal("yes\n", "--insecure-options=pubkey", "fetch", f"{NAME}:1")
         assert code == 0, err
 
     @pytest.mark.promise("P3")

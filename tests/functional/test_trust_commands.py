@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -41,26 +39,6 @@ def image(signer: Signer, tmp_path: os.PathLike[str]) -> str:
     return path
 
 
-def on_terminal(rkt: Rkt, answer: str, *words: str) -> tuple[int, str, str]:
-    """Run a command whose standard input is a terminal; exit code, stdout and stderr."""
-    master, slave = pty.openpty()
-    try:
-        process = subprocess.Popen(
-            rkt.argv(*words),
-            stdin=slave,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=rkt.environment,
-        )
-        os.write(master, answer.encode())
-        out, err = process.communicate(timeout=30)
-    finally:
-        os.close(master)
-        os.close(slave)
-    return process.returncode, out, err
-
-
 def fingerprint(path: str) -> str:
     with open(path, "rb") as file:
         return openpgp.parse_keys(file.read())[0].fingerprint
@@ -68,7 +46,7 @@ def fingerprint(path: str) -> str:
 
 class TestTrust:
     def test_review_shows_the_key_and_asks(self, rkt: Rkt, key: str) -> None:
-        code, out, err = on_terminal(rkt, "yes\n", "trust", "--prefix=example.com/app", key)
+        code, out, err = rkt.on_terminal("yes\n", "trust", "--prefix=example.com/app", key)
         path = os.path.join(rkt.config, "trustedkeys/prefix.d/example.com/app", fingerprint(key))
         assert code == 0
         assert out == (
@@ -87,7 +65,7 @@ class TestTrust:
 
     @pytest.mark.parametrize("answer", ["no\n", "y\n", "YES\n", "\n", "\x04"])
     def test_anything_but_yes_is_no(self, rkt: Rkt, key: str, answer: str) -> None:
-        code, out, err = on_terminal(rkt, answer, "trust", "--root", key)
+        code, out, err = rkt.on_terminal(answer, "trust", "--root", key)
         assert (code, out) == (0, "")
         assert err.splitlines()[-1] == f'pubkey: not trusting "{key}"'
         assert not os.path.exists(os.path.join(rkt.config, "trustedkeys"))

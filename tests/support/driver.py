@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import time
@@ -29,7 +30,45 @@ class Result:
         return f"$ {' '.join(self.argv)}\n-- exit {self.code}\n-- out\n{self.out}\n-- err\n{self.err}"
 
 
-class Rkt:
+class Program:
+    """A program in one environment; call it with the words of a command line.
+
+    ``argv`` is what comes of these words; ``timeout`` in seconds; ``options`` are those of subprocess.run.
+    """
+
+    environment: dict[str, str]
+    timeout: float = 60
+
+    def argv(self, *words: str) -> list[str]:
+        raise NotImplementedError
+
+    def __call__(
+        self, *words: str, timeout: float | None = None, input: str | None = None, **options: Any
+    ) -> Result:
+        argv = self.argv(*words)
+        environment = {**self.environment, **options.pop("env", {})}
+        done = subprocess.run(
+            argv,
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=self.timeout if timeout is None else timeout,
+            env=environment,
+            check=False,
+            **options,
+        )
+        return Result(argv, done.returncode, done.stdout, done.stderr)
+
+    def ok(self, *words: str, **options: Any) -> Result:
+        """The same, where anything but success is a failed test."""
+        result = self(*words, **options)
+        assert result.code == 0, result
+        return result
+
+
+class Rkt(Program):
     """One data directory and one configuration; call it with the words of a command line."""
 
     def __init__(self, directory: str) -> None:
@@ -57,29 +96,6 @@ class Rkt:
             *words,
         ]
 
-    def __call__(self, *words: str, timeout: float = 60, input: str | None = None, **options: Any) -> Result:
-        argv = self.argv(*words)
-        environment = {**self.environment, **options.pop("env", {})}
-        done = subprocess.run(
-            argv,
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=timeout,
-            env=environment,
-            check=False,
-            **options,
-        )
-        return Result(argv, done.returncode, done.stdout, done.stderr)
-
-    def ok(self, *words: str, **options: Any) -> Result:
-        """The same, where anything but success is a failed test."""
-        result = self(*words, **options)
-        assert result.code == 0, result
-        return result
-
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         """Leave the command running; the caller ends it with ``end``."""
         options.setdefault("stdin", subprocess.DEVNULL)
@@ -92,6 +108,18 @@ class Rkt:
             env=environment,
             **options,
         )
+
+    def on_terminal(self, answer: str, *words: str) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr with a terminal as standard input, on which ``answer`` was typed."""
+        master, slave = pty.openpty()
+        try:
+            process = self.start(*words, stdin=slave)
+            os.write(master, answer.encode())
+            out, err = process.communicate(timeout=60)
+        finally:
+            os.close(master)
+            os.close(slave)
+        return process.returncode, out, err
 
     def wait_for(self, uuid: str, state: str, seconds: float = 30) -> None:
         """Poll until the pod is in the state; a test fails when that takes too long."""

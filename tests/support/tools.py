@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from typing import Any
 
-from support.driver import RKT, Result
+from support.driver import RKT, Program, Result
 
 
-class Tool:
+class Tool(Program):
     """One tool in one working directory; call it with the words of a command line."""
+
+    timeout = 120
 
     def __init__(self, name: str, directory: str) -> None:
         self.program = os.path.join(os.path.dirname(RKT), name)
@@ -23,26 +24,9 @@ class Tool:
             "HTTPS_PROXY": "http://127.0.0.1:1",
         }
 
-    def __call__(self, *words: str, timeout: float = 120, input: str | None = None, **options: Any) -> Result:
-        argv = [self.program, *words]
-        environment = {**self.environment, **options.pop("env", {})}
-        options.setdefault("cwd", self.directory)
-        done = subprocess.run(
-            argv,
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=timeout,
-            env=environment,
-            check=False,
-            **options,
-        )
-        return Result(argv, done.returncode, done.stdout, done.stderr)
+    def argv(self, *words: str) -> list[str]:
+        return [self.program, *words]
 
-    def ok(self, *words: str, **options: Any) -> Result:
-        """The same, where anything but success is a failed test."""
-        result = self(*words, **options)
-        assert result.code == 0, result
-        return result
+    def __call__(self, *words: str, **options: Any) -> Result:
+        options.setdefault("cwd", self.directory)
+        return super().__call__(*words, **options)
