@@ -71,6 +71,7 @@ fstatfs = _declare("fstatfs", c_int, c_void_p)
 # syscall(2) takes longs; each use is declared with the types of the call behind it.
 openat2 = _declare("syscall", c_long, c_int, c_char_p, c_void_p, c_size_t)
 keyctl = _declare("syscall", c_long, c_int, c_char_p)
+keyctl_numbers = _declare("syscall", c_long, c_int, c_int, c_uint, c_uint)
 bpf = _declare("syscall", c_long, c_int, c_void_p, c_uint)
 
 SYS_OPENAT2 = 437

@@ -13,7 +13,7 @@ import sys
 
 from rkt.appc import isolators
 from rkt.errors import RktError, one_line, tree
-from rkt.linux import namespaces, seccomp
+from rkt.linux import keyring, namespaces, seccomp
 from rkt.network import forwarding, lifecycle, selection
 from rkt.stage1.common import discard, status
 from rkt.stage1.common import flags as command_line
@@ -210,6 +210,8 @@ def _execute(plan: Plan, host: Host, *, subcgroup: str, lock_fd: int) -> None:
         from rkt.linux.process import quote
 
         _note(f"executing {quote(argv)}")
+    # The filter keeps systemd-nspawn from giving the pod one.
+    keyring.join_session_keyring(owner=plan.ids.root)
     if container_filter.is_available():
         environment["SYSTEMD_SECCOMP"] = "0"
         for program in container_filter.programs():

@@ -309,7 +309,8 @@ def variables(plan: Plan) -> dict[str, str]:
         # nspawn asks the pod's root which systemd it has and, as /usr is bound only later, finds none:
         # it would mount a version 1 hierarchy without controllers for it.
         found["SYSTEMD_NSPAWN_UNIFIED_HIERARCHY"] = "1"
-    if flags.disable_paths:
+    if flags.disable_paths and not plan.ids.private:
+        # With user IDs of its own systemd-nspawn refuses that; there root of the pod cannot write to them.
         found["SYSTEMD_NSPAWN_API_VFS_WRITABLE"] = "yes"
     if flags.ipc == "parent":
         found["SYSTEMD_NSPAWN_SHARE_NS_IPC"] = "true"
