@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -135,67 +134,6 @@ def test_oom_score_adj_isolator(fly: Run, tmp_path: os.PathLike[str]) -> None:
         app=aci.app("/bin/cat", "/proc/self/oom_score_adj", isolators=[isolator]),
     )
     assert fly(image).out == "321\n"
-
-
-CALLS = """
-answer = {
-    "unshare": call(272, 0x10000000),
-    "mount": call(165, None, None, None, 0, None),
-    "bpf": call(321, 0, None, 0),
-    "ptrace": call(101, 0, 0, 0, 0),
-    "keyctl": call(250, 0, -3, 0),
-    "clone of a user namespace": call(56, 0x10000000 | 17, None, None, None, None),
-    "clone3": call(435, None, 0),
-    "io_uring_setup": call(425, 1, None),
-    "no such call": call(9999),
-    "getpid": call(39),
-    "rseq is known": call(334, None, 0, 0, 0),
-    "x32 getpid": call(0x40000000 | 39),
-}
-"""
-
-
-@pytest.mark.promise("P5")
-def test_default_filter(probe: Probe) -> None:
-    assert probe(CALLS) == {
-        "unshare": "EPERM",
-        "mount": "EPERM",
-        "bpf": "EPERM",
-        "ptrace": "EPERM",
-        "keyctl": "EPERM",
-        "clone of a user namespace": "ENOSYS",
-        "clone3": "ENOSYS",
-        "io_uring_setup": "ENOSYS",
-        "no such call": "ENOSYS",
-        "getpid": "done",
-        "rseq is known": "EINVAL",
-        "x32 getpid": "ENOSYS",
-    }
-
-
-@pytest.mark.promise("P5")
-def test_programs_with_threads_run_under_the_default_filter(probe: Probe) -> None:
-    code = "import threading\nt = threading.Thread(target=os.getpid); t.start(); t.join(); answer = 'joined'"
-    assert probe(code) == "joined"
-
-
-@pytest.mark.promise("P5")
-def test_seccomp_isolators(fly: Run, probe: Probe, box: str) -> None:
-    code = "answer = call(83, b'/tmp/x', 0o700)"  # mkdir
-    assert probe(code, "--seccomp=mode=remove,errno=ENOTSUP,mkdir") in ("ENOTSUP", "EOPNOTSUPP")
-    assert probe(code, "--seccomp=mode=remove,@rkt/default-blacklist") == "done"
-    assert probe(code, "--seccomp=mode=retain,@appc.io/all") == "done"
-    assert probe(code, "--seccomp=mode=retain,errno=EACCES,@docker/default-whitelist") == "done"
-    assert probe(code, "--seccomp=mode=remove,@appc.io/empty") == "done"
-    result = fly(box, *shell("mkdir /tmp/x; echo not reached", "--seccomp=mode=remove,mkdir"))
-    assert "not reached" in result.out  # only mkdir itself was killed
-    few = "--seccomp=mode=retain,errno=EPERM,@systemd/default-whitelist"
-    assert fly(box, "--exec=/bin/true", few).code == 0
-    killed = fly(box, "--exec=/bin/mkdir", "--seccomp=mode=remove,mkdir", "--", "/tmp/x")
-    assert killed.code == -signal.SIGSYS
-    refused = fly(box, "--exec=/bin/true", "--seccomp=mode=remove,errno=ENOSUCH,mkdir")
-    assert refused.code == 254
-    assert 'unknown error name "ENOSUCH"' in refused.err
 
 
 @pytest.mark.promise("P4")

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from rkt.linux import seccomp
-from rkt.stage1.common import confinement
+from rkt.stage1.common import call_filter
 from rkt.stage1.systemd import container_filter
 
 # Runs in a container as pid 1: tries every call with arguments that cannot work, each in a child.
@@ -86,7 +86,7 @@ def test_no_call_passes_that_nspawn_refuses(tmp_path: object) -> None:
     assert len(refused) > 10, "the comparison compares nothing"
     passing = {names.get(number, str(number)) for number in refused - refused_by_us}
     # rkt lets apps use these: newer than systemd's C library, or without effect but with a capability.
-    assert passing <= confinement.default_names(), passing
+    assert passing <= call_filter.default_names(), passing
     table = seccomp.table(seccomp.architectures()[0])
     for name in ("kexec_load", "init_module", "bpf", "keyctl", "add_key", "settimeofday", "swapon", "iopl"):
         number = table.get(name)

@@ -11,8 +11,8 @@ import os
 
 from rkt.appc import isolators
 from rkt.linux import capabilities, seccomp
+from rkt.stage1.common import call_filter
 from rkt.stage1.common import confinement as common
-from rkt.stage1.common import system_calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 TIOCSTI = 0x5412
 TIOCLINUX = 0x541C
-_NEW_NAMESPACES = 0x7E020000  # CLONE_NEW* of clone(2), but for CLONE_NEWTIME, which clone has not
 _UNENFORCED = (isolators.MEMORY, isolators.CPU, isolators.CPU_SHARES)
 
 
@@ -97,37 +96,14 @@ def filters(app: App) -> list[bytes]:
     With any filter, input cannot be pushed into a terminal: with the caller's terminal as its own, an
     app would type into the shell it was started from (CVE-2017-5226).
     """
-    calls = common.system_calls(app)
-    if calls is None:
-        return []
+    calls = call_filter.system_calls(app)
     # The last one may refuse prctl(2): nothing can be loaded after it.
-    if calls.default:
-        return [_terminal(), *_default()]
-    if not calls.allow:
-        # What is refused to the app is refused to us, who have yet to execute it.
-        calls.names -= frozenset(seccomp.ESSENTIAL)
-    return [_terminal(), calls.program()]
+    return [] if calls is None else [_terminal(), *calls.programs()]
 
 
 def unenforced(app: App) -> list[str]:
     """The isolators of the app that only a control group of its own could enforce."""
     return sorted({isolator.name for isolator in app.isolators if isolator.name in _UNENFORCED})
-
-
-def _default() -> list[bytes]:
-    """Refuse by EPERM what is privileged, by ENOSYS what the list does not know.
-
-    ENOSYS makes C libraries use the older call; EPERM would be taken for the answer.  A clone(2) that
-    makes namespaces is not on the list either: unshare(2) is refused, and this is the same.
-    """
-    refused = system_calls.PRIVILEGED.split()
-    known = {*system_calls.DEFAULT.split(), *system_calls.YOUNGER.split(), *refused}
-    no_namespaces = {"clone": [[seccomp.Comparison(0, "&", 0, _NEW_NAMESPACES)]]}
-    unknown = seccomp.refuse(errno.ENOSYS)
-    return [
-        seccomp.compile_filter(known, allow=True, action=unknown, conditions=no_namespaces),
-        seccomp.compile_filter(refused, allow=False, action=seccomp.refuse(errno.EPERM)),
-    ]
 
 
 def _terminal() -> bytes:

@@ -16,7 +16,7 @@ import errno
 
 from rkt.errors import RktError
 from rkt.linux import seccomp
-from rkt.stage1.common import confinement
+from rkt.stage1.common import call_filter
 from rkt.stage1.systemd.container_calls import NSPAWN
 
 _TIOCSTI = 0x5412
@@ -34,7 +34,7 @@ def is_available() -> bool:
 def programs() -> list[bytes]:
     """BPF programs, in the order to load them."""
     # What an app may call has to pass this filter too; systemd's own filters see to the rest.
-    names = frozenset(NSPAWN.split()) | confinement.default_names()
+    names = frozenset(NSPAWN.split()) | call_filter.default_names()
     # The kernel looks at the lower half of the request only (CVE-2019-10063).
     terminal = [[seccomp.Comparison(1, "&", request, 0xFFFFFFFF)] for request in (_TIOCSTI, _TIOCLINUX)]
     return [

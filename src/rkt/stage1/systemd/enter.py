@@ -12,26 +12,28 @@ from __future__ import annotations
 
 # The module itself: importing ``signal`` makes enumerations of it, which takes 4 ms.
 import _signal as signal  # type: ignore[import-not-found]
+import errno
 import os
 import resource
 import sys
 
 from rkt.errors import RktError, one_line
-from rkt.linux import capabilities, cgroup, keyring, namespaces, process, seccomp
-from rkt.stage1.common import confinement, environment, status
+from rkt.linux import capabilities, keyring, namespaces, process, seccomp
+from rkt.stage1.common import call_filter, environment, status
 from rkt.stage1.common import flags as command_line
 from rkt.stage1.common import pod as pods
 from rkt.stage1.systemd import container_filter, plan, runtime, units, view
+from rkt.stage1.systemd import target as targets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rkt.stage1.common.pod import App, Pod
     from rkt.stage1.systemd.runtime import Relaxed
+    from rkt.stage1.systemd.target import Target
 
 _FAILURE = 254
-_NAMESPACES = ("ipc", "uts", "net", "pid", "mnt", "cgroup", "user")
+_NAMESPACES = ("ipc", "uts", "net", "mnt", "cgroup", "user")
 _PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-_OWN_CGROUP = "rkt_enter.service"
 
 
 def main(argv: list[str]) -> int:
@@ -53,7 +55,10 @@ def main(argv: list[str]) -> int:
 
 def enter(directory: str, pid: int, name: str, command: list[str]) -> int:
     """Run ``command`` in the app ``name`` of the pod whose first process is ``pid``."""
-    pidfd = process.pidfd_open(pid)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise RktError("the pod has ended") from None
     supervisor = status.read_pid(directory, "ppid")
     # While the pod's lock is held, none of its numbers has been given to another process.
     if not status.is_running(directory) or supervisor is None or pid not in process.children(supervisor):
@@ -62,65 +67,8 @@ def enter(directory: str, pid: int, name: str, command: list[str]) -> int:
     app = next((app for app in pod.apps if app.name == name), None)
     if app is None:
         raise RktError(f'Unable to fopen "/rkt/env/{name}": No such file or directory')
-    relaxed = runtime.load(directory)
-    target = _Target(pid, units.unit_name(name))
-    program = _Program(pod, app, command, relaxed)
-    program.take_limits(target.main or pid)
-    program.view = not target.main
-    program.protect = not relaxed.paths
-    if target.main:
-        os.close(pidfd)
-        pidfd = process.pidfd_open(target.main)
-    return _run(program, target, pidfd)
-
-
-class _Target:
-    """Where an app runs: its ``main`` process (0 when it has ended) and its control groups.
-
-    ``procs`` are open ``cgroup.procs`` files, through which the command moves itself.
-    """
-
-    __slots__ = ("main", "pid", "procs")
-
-    def __init__(self, pid: int, unit: str) -> None:
-        self.pid = pid
-        mounted = cgroup.hierarchies()
-        own = cgroup.own(pid)
-        base = {
-            controller: path.removesuffix("/init.scope")
-            for controller, path in own.items()
-            if path.endswith("/init.scope")
-        }
-        self.main = 0
-        for hierarchy in mounted:
-            top = base.get(hierarchy.controllers[0])
-            if top is not None and not self.main:
-                self.main = _main_process(hierarchy.directory(f"{top}/system.slice/{unit}"), pid)
-        self.procs: list[int] = []
-        paths = cgroup.own(self.main) if self.main else own
-        for hierarchy in mounted:
-            controller = hierarchy.controllers[0]
-            path = paths[controller]
-            if not self.main and controller in base:
-                path = f"{base[controller]}/{_OWN_CGROUP}"
-                cgroup.create(path, mounted=[hierarchy])
-            flags = os.O_WRONLY | os.O_CLOEXEC
-            self.procs.append(os.open(f"{hierarchy.directory(path)}/cgroup.procs", flags))
-
-
-def _main_process(directory: str, pid: int) -> int:
-    """The oldest process of a unit's cgroup that the pod's systemd started itself; 0 when there is none."""
-    try:
-        members = [int(word) for word in cgroup.read_value(directory, "cgroup.procs").split()]
-    except FileNotFoundError:
-        return 0
-    started = set(process.children(pid))
-    candidates = [
-        (process.start_time(member) or 0, member)
-        for member in members
-        if member in started and process.is_alive(member)
-    ]
-    return min(candidates)[1] if candidates else 0
+    program = _Program(pod, app, command, runtime.load(directory))
+    return _run(program, targets.find(pidfd, pid, name, units.unit_name(name)))
 
 
 class _Program:
@@ -132,37 +80,26 @@ class _Program:
         "command",
         "environment",
         "filters",
-        "limits",
         "no_new_privileges",
-        "oom_score_adj",
         "protect",
-        "view",
     )
 
     def __init__(self, pod: Pod, app: App, command: list[str], relaxed: Relaxed) -> None:
         self.app, self.command = app.name, command
-        self.view = self.protect = True
+        self.protect = not relaxed.paths
         unit = units.AppUnit(app.name, app.image.name, app.app.exec)
         plan.confine(unit, app, relaxed)
         self.bounding: list[int] | None = None
         if unit.capabilities is not None:
             self.bounding = [capabilities.NUMBERS[name] for name in unit.capabilities]
-        calls = None if relaxed.seccomp else confinement.system_calls(app.app)
+        calls = None if relaxed.seccomp else call_filter.system_calls(app.app)
         # The last one may refuse prctl(2): nothing can be loaded after it.
-        self.filters = [*container_filter.programs(), *([] if calls is None else [calls.program()])]
+        self.filters = [*container_filter.programs(), *([] if calls is None else calls.programs())]
         text = _read(pod, f"{units.DIRECTORY}/{units.unit_name(app.name)}").decode()
         self.no_new_privileges = "\nNoNewPrivileges=yes\n" in text
         variables = dict(environment.decode(_read(pod, f"rkt/env/{app.name}")))
         variables.setdefault("TERM", os.environ.get("TERM") or "vt100")
         self.environment = variables
-        self.limits: list[tuple[int, tuple[int, int]]] = []
-        self.oom_score_adj = "0"
-
-    def take_limits(self, pid: int) -> None:
-        """Use the resource limits and OOM score of a process of the pod."""
-        self.limits = list(process.limits(pid).items())
-        with open(f"/proc/{pid}/oom_score_adj") as file:
-            self.oom_score_adj = file.read().strip()
 
     def execute(self, parent_fd: int) -> None:
         """Inside the pod: give everything up and execute.  Returns only by an OSError.
@@ -213,50 +150,77 @@ def _search(name: str, path: str) -> str:
     return name
 
 
-def _run(program: _Program, target: _Target, pidfd: int) -> int:
+def _run(program: _Program, target: Target) -> int:
     """Fork into the pod's pid namespace; the parent stays outside and waits."""
-    flags = 0
-    for kind in _NAMESPACES:
-        if kind == "user" and namespaces.same_namespace(kind, target.main or target.pid):
-            continue  # joining the own user namespace is refused
-        flags |= namespaces.KINDS[kind]
-    namespaces.setns(pidfd, namespaces.CLONE_NEWPID)
+    try:
+        flags = 0
+        for kind in _NAMESPACES:
+            if kind == "user" and namespaces.same_namespace(kind, target.pid):
+                continue  # joining the own user namespace is refused
+            flags |= namespaces.KINDS[kind]
+        namespaces.setns(target.pidfd, namespaces.CLONE_NEWPID)
+    except (FileNotFoundError, ProcessLookupError):
+        raise _ended(program, target) from None
     # ctrl-C is for the command, which gets it from the terminal as we do; other signals are passed on.
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     parent_fd = os.pidfd_open(os.getpid())
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError as error:
+        # A pid namespace takes no more processes once its first one has ended.
+        if error.errno != errno.ENOMEM:
+            raise
+        raise RktError("the pod has ended") from None
     if child:
         for number in _PASSED_ON:
             signal.signal(number, lambda received, _: os.kill(child, received))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
         return process.exit_code(os.waitpid(child, 0)[1])
     try:
-        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
-        for limit, values in program.limits:
-            resource.setrlimit(limit, values)
-        with open("/proc/thread-self/oom_score_adj", "w") as file:
-            file.write(program.oom_score_adj)
-        for fd in target.procs:
-            os.write(fd, b"0")
-        namespaces.setns(pidfd, flags & ~namespaces.CLONE_NEWPID)
-        if flags & namespaces.CLONE_NEWUSER:
-            # Nobody yet: what is made from here on belongs to the pod's root.
-            os.setgroups([])
-            os.setresgid(0, 0, 0)
-            os.setresuid(0, 0, 0)
-            process.set_dumpable(False)
-        os.closerange(3, parent_fd)
-        os.closerange(parent_fd + 1, 1 << 20)
-        if program.view:
-            view.build(program.app, protect=program.protect)
-        program.execute(parent_fd)
-    except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        sys.stderr.write(f'Error: Unable to execute "{program.command[0]}": {reason}\n')
+        _become(program, target, flags, parent_fd)
+    except (RktError, OSError) as error:
+        sys.stderr.write(f"Error: {one_line(error)}\n")
         sys.stderr.flush()
     finally:
         os._exit(_FAILURE)
+
+
+def _ended(program: _Program, target: Target) -> RktError:
+    return RktError("the pod has ended" if target.ended else f'app "{program.app}" has ended')
+
+
+def _become(program: _Program, target: Target, flags: int, parent_fd: int) -> None:
+    """The child: the command, or an error."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+    for limit, values in target.limits:
+        resource.setrlimit(limit, values)
+    with open("/proc/thread-self/oom_score_adj", "w") as file:
+        file.write(target.oom_score_adj)
+    targets.trace("joining", target.pid)
+    try:
+        for fd in target.procs:
+            os.write(fd, b"0")
+        namespaces.setns(target.pidfd, flags)
+    except OSError as error:
+        if error.errno not in (errno.ESRCH, errno.ENOENT, errno.ENODEV):
+            raise
+        raise _ended(program, target) from None
+    if flags & namespaces.CLONE_NEWUSER:
+        # Nobody yet: what is made from here on belongs to the pod's root.
+        os.setgroups([])
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        process.set_dumpable(False)
+    os.closerange(3, parent_fd)
+    os.closerange(parent_fd + 1, 1 << 20)
+    if target.ended:
+        view.build(program.app, protect=program.protect)
+    try:
+        program.execute(parent_fd)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise RktError(f'Unable to execute "{program.command[0]}": {reason}') from None

@@ -11,7 +11,7 @@ import os
 from rkt.appc import isolators
 from rkt.errors import RktError, describe
 from rkt.linux import cgroup
-from rkt.stage1.common import confinement, environment, mounts, users
+from rkt.stage1.common import call_filter, confinement, environment, mounts, users
 from rkt.stage1.common.ids import IdRange
 from rkt.stage1.systemd import units
 from rkt.stage1.systemd.controllers import Limit
@@ -19,7 +19,6 @@ from rkt.stage1.systemd.runtime import Relaxed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rkt.stage1.common.confinement import SystemCalls
     from rkt.stage1.common.flags import RunFlags
     from rkt.stage1.common.mounts import PlannedMount
     from rkt.stage1.common.pod import App, Pod
@@ -169,22 +168,12 @@ def confine(unit: AppUnit, app: App, relaxed: Relaxed) -> None:
     if not relaxed.capabilities:
         unit.capabilities = confinement.capability_set(app.app)
     unit.no_new_privileges = confinement.no_new_privileges(app.app)
-    calls = None if relaxed.seccomp else confinement.system_calls(app.app)
+    calls = None if relaxed.seccomp else call_filter.system_calls(app.app)
     if calls is not None:
-        unit.system_calls, unit.system_call_errno = system_call_filter(calls), calls.errno
+        unit.system_calls, unit.system_call_errno = calls.systemd()
+        unit.namespaces = not calls.default
         # A filter that a setuid program could leave behind would not be one.
         unit.no_new_privileges = unit.no_new_privileges or unit.uid != 0
-
-
-def system_call_filter(calls: SystemCalls) -> str:
-    """The value of SystemCallFilter=.
-
-    rkt's default list is written as what it refuses: calls that are newer than systemd's C library are
-    then left to the filter around the pod, which answers ENOSYS, and programs fall back.
-    """
-    if calls.allow and not calls.default:
-        return " ".join(sorted(calls.names))
-    return "~" + " ".join(sorted(calls.refused()))
 
 
 _ENFORCED = (

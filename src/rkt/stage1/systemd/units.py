@@ -86,7 +86,8 @@ class AppUnit:
     """What an app's unit says, as values ready for the kernel: plain data of the plan.
 
     ``argv[0]`` is an absolute path of the app; ``capabilities`` None leaves the bounding set alone;
-    ``system_calls`` is a SystemCallFilter= value or ""; paths are absolute paths of the app.
+    ``system_calls`` is a SystemCallFilter= value or ""; ``namespaces`` tells whether the app may make some;
+    paths are absolute paths of the app.
     """
 
     __slots__ = (
@@ -98,6 +99,7 @@ class AppUnit:
         "image",
         "interactive",
         "name",
+        "namespaces",
         "no_new_privileges",
         "notify",
         "post_stop",
@@ -116,6 +118,7 @@ class AppUnit:
         self.working_directory = "/"
         self.capabilities: list[str] | None = None
         self.no_new_privileges = False
+        self.namespaces = True
         self.system_calls = self.system_call_errno = ""
         self.hidden_paths: list[str] = []
         self.resources: list[tuple[str, str]] = []
@@ -217,6 +220,8 @@ class AppUnit:
             options.append(("SystemCallFilter", self.system_calls))
             if self.system_call_errno:
                 options.append(("SystemCallErrorNumber", self.system_call_errno))
+        if not self.namespaces:
+            options.append(("RestrictNamespaces", "yes"))
         # "+": below RootDirectory=, not below the root of the pod; "-": this kernel may lack it.
         options.extend(("InaccessiblePaths", "-+" + path) for path in map(quote, self.hidden_paths))
         options.extend(self.resources)

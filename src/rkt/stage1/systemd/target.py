@@ -1,0 +1,156 @@
+"""Where a command beside an app runs: with the app's main process, or once that has ended in its root anew.
+
+Processes of the pod's systemd are in an app's control group before and after the app: the one that is about
+to become it, and ``app-exit``.  Both are as mighty as systemd itself.  A process is the app's only when
+its root directory is the app's; that is looked at while a pidfd holds the process, so that the number cannot
+mean another.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from rkt.errors import RktError
+from rkt.linux import cgroup, process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rkt.linux.cgroup import Hierarchy
+
+_INIT = "/init.scope"
+_ATTEMPTS = 100
+
+
+class Target:
+    """What ``enter`` joins: ``pidfd`` of ``pid``, the app's main process or, when it has ``ended``, systemd.
+
+    ``procs`` are open ``cgroup.procs`` files, through which the command moves itself; ``groups`` the
+    directories they are in, by hierarchy, which for an app that has ended are new and without limits.
+    """
+
+    __slots__ = ("ended", "groups", "limits", "oom_score_adj", "pid", "pidfd", "procs")
+
+    def __init__(self, pid: int, pidfd: int, *, ended: bool) -> None:
+        self.pid, self.pidfd, self.ended = pid, pidfd, ended
+        self.limits = list(process.limits(pid).items())
+        with open(f"/proc/{pid}/oom_score_adj") as file:
+            self.oom_score_adj = file.read().strip()
+        self.groups: list[tuple[Hierarchy, str]] = []
+        self.procs: list[int] = []
+
+    def open_groups(self, groups: list[tuple[Hierarchy, str]]) -> None:
+        """Open the control groups the command will move into."""
+        self.groups = groups
+        for _, directory in groups:
+            self.procs.append(os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+
+
+def trace(point: str, pid: int) -> None:
+    """Called between two looks at a process of the pod; does nothing.
+
+    A test puts a function in its place to make a race happen there.
+    """
+
+
+def find(pidfd: int, pid: int, app: str, unit: str) -> Target:
+    """The target of an app in the pod whose systemd is ``pid``, which ``pidfd`` holds.
+
+    RktError when the pod has ended.
+    """
+    try:
+        for _ in range(_ATTEMPTS):
+            main = _main_process(pid, app, unit)
+            found = _beside(main, pid, app) if main else _anew(pidfd, pid, app)
+            # What was looked at by its number was the pod's systemd if that is still there.
+            if found is not None and not process.wait(pidfd, 0):
+                return found
+            if process.wait(pidfd, 0):
+                break
+        else:
+            raise RktError(f'the processes of app "{app}" end too quickly to enter one')
+    except OSError:
+        if not process.wait(pidfd, 0):
+            raise
+    raise RktError("the pod has ended")
+
+
+def _main_process(pid: int, app: str, unit: str) -> int:
+    """The oldest process of the app that the pod's systemd started itself; 0 when there is none."""
+    own = cgroup.own(pid)
+    for hierarchy in cgroup.hierarchies():
+        # The two that systemd may track its units by; of the others an app is in those that limit it.
+        top = own[hierarchy.controllers[0]]
+        if hierarchy.controllers[0] not in ("name=systemd", cgroup.UNIFIED) or not top.endswith(_INIT):
+            continue
+        directory = hierarchy.directory(f"{top.removesuffix(_INIT)}/system.slice/{unit}")
+        try:
+            members = [int(word) for word in cgroup.read_value(directory, "cgroup.procs").split()]
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
+            return 0
+        started = set(process.children(pid))
+        found = [
+            (process.start_time(member) or 0, member)
+            for member in members
+            if member in started and _is_in_root(member, pid, app)
+        ]
+        return min(found)[1] if found else 0
+    return 0
+
+
+def _is_in_root(member: int, pid: int, app: str) -> bool:
+    """Whether a process is alive and has the app's root directory as its own."""
+    try:
+        own = os.stat(f"/proc/{member}/root")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    root = os.stat(f"/proc/{pid}/root/opt/stage2/{app}/rootfs")
+    return (own.st_dev, own.st_ino) == (root.st_dev, root.st_ino) and process.is_alive(member)
+
+
+def _beside(main: int, pid: int, app: str) -> Target | None:
+    """The app's main process as a target; None when it has just ended."""
+    trace("found", main)
+    try:
+        pidfd = os.pidfd_open(main)
+    except ProcessLookupError:
+        return None
+    trace("opened", main)
+    target = None
+    try:
+        # Not earlier: until the pidfd was open the number could have been given to another process.
+        if not _is_in_root(main, pid, app) or main not in process.children(pid):
+            return None
+        target = Target(main, pidfd, ended=False)
+        own = cgroup.own(main)
+        mounted = cgroup.hierarchies()
+        target.open_groups([(entry, entry.directory(own[entry.controllers[0]])) for entry in mounted])
+        trace("read", main)
+        # What was read of a process that is alive now was read of it.
+        if not process.wait(pidfd, 0):
+            return target
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    except BaseException:
+        os.close(pidfd)
+        raise
+    for fd in (pidfd, *(target.procs if target is not None else ())):
+        os.close(fd)
+    return None
+
+
+def _anew(pidfd: int, pid: int, app: str) -> Target:
+    """The pod's systemd as the target, with control groups of the command's own."""
+    target = Target(pid, pidfd, ended=True)
+    own = cgroup.own(pid)
+    groups = []
+    for hierarchy in cgroup.hierarchies():
+        path = own[hierarchy.controllers[0]]
+        if path.endswith(_INIT):
+            path = f"{path.removesuffix(_INIT)}/rkt_enter_{app}.service"
+            cgroup.create(path, mounted=[hierarchy])
+        groups.append((hierarchy, hierarchy.directory(path)))
+    target.open_groups(groups)
+    return target
