@@ -152,11 +152,12 @@ class Host:
         uuid: str = UUID,
         limit: float = 30,
         code: str = _SETUP,
+        pod: str = "",
         **more: Any,
     ) -> list[str]:
         specification = {
             "uuid": uuid,
-            "pod": self.pod(uuid),
+            "pod": pod or self.pod(uuid),
             "net": net,
             "config": self.config,
             "ports": ports,
@@ -203,9 +204,11 @@ class Host:
         """Ask the plugins of a pod whether all is as they made it."""
         return self.teardown(uuid, code=_CHECK)
 
-    def teardown(self, uuid: str = UUID, limit: float = 30, code: str = _TEARDOWN) -> list[str]:
+    def teardown(
+        self, uuid: str = UUID, limit: float = 30, code: str = _TEARDOWN, pod: str = ""
+    ) -> list[str]:
         source = code.format(source=os.path.abspath(SOURCE))
-        argv = ["/usr/bin/python3", "-IS", "-c", source, self.pod(uuid), uuid, self.config, str(limit)]
+        argv = ["/usr/bin/python3", "-IS", "-c", source, pod or self.pod(uuid), uuid, self.config, str(limit)]
         return json.loads(self.ok(*argv))  # type: ignore[no-any-return]
 
     def state(self) -> dict[str, list[str]]:
@@ -221,6 +224,7 @@ class Host:
             "links": sorted(link["ifname"] for link in json.loads(self.ok("ip", "-j", "link"))),
             "namespaces": sorted(self.ok("ls", "/run/netns").split()),
             "leases": sorted(leases),
+            "claims": sorted(self.run("ls", "/run/rkt/ports").stdout.split()),
         }
 
 

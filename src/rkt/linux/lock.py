@@ -1,4 +1,4 @@
-"""Locks: flock(2) on directories and files.
+"""Locks: flock(2) on directories and files, fcntl(2) on ranges of a file.
 
 A lock belongs to the open file, so it passes through fork and exec with its fd, and the kernel
 drops it when the last copy is closed: a killed process leaves no lock behind.
@@ -14,7 +14,7 @@ from rkt.linux.failure import named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _ATTEMPTS = 3
 
@@ -128,3 +128,14 @@ def lock_file(
             raise
         lock.close()
     raise RktError(f"lock file {path} is replaced again and again")
+
+
+def lock_ranges(fd: int, ranges: Iterable[tuple[int, int]]) -> None:
+    """Lock ranges of bytes, (first, count), of a file that is open for writing, waiting for each.
+
+    The bytes need not be there.  Two processes that want some of the same never wait for each other: both
+    take them in ascending order.  Unlike flock(2), such a lock belongs to the process, and goes when that
+    closes any fd of the file.
+    """
+    for first, count in sorted(ranges):
+        fcntl.lockf(fd, fcntl.LOCK_EX, count, first)

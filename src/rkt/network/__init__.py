@@ -9,7 +9,9 @@ result         what a plugin answers, in the form of CNI 0.1/0.2 and of 0.3 to 1
 namespace      the network namespace and the file that keeps it
 interfaces     loopback, host addresses (ioctl and rtnetlink, no processes)
 forwarding     host ports, from the manifest
-conflicts      who else has these ports
+claims         which pod has which ports of the host
+conflicts      which programs of the host have them
+conntrack      flows of UDP to ports that change hands
 firewall       rules for ports and masquerading, by iptables or nftables
 record         what a pod's directory remembers of all this
 lifecycle      ``setup`` (and ``check``) of a pod's network

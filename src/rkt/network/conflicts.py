@@ -1,17 +1,15 @@
-"""Who has the ports of the host that a pod wants: programs of the host, and other pods.
+"""Whether a program of the host has a port that a pod wants, looked up before anything is made for the pod.
 
-Looked up before anything is made for the pod.  There is no lock over all pods: see ``check_pods``.
+Other pods, which have no sockets there, are met by ``rkt.network.claims``.
 """
 
 from __future__ import annotations
 
 import _socket
 import errno
-import os
 
 from rkt.errors import RktError
-from rkt.linux.lock import Lock
-from rkt.network import forwarding, record
+from rkt.network import forwarding
 from rkt.network.forwarding import ForwardedPort
 
 
@@ -47,26 +45,3 @@ def _is_in_use(forward: ForwardedPort, family: int, number: int) -> bool:
     finally:
         probe.close()
     return False
-
-
-def check_pods(pod_dir: str, wanted: list[ForwardedPort]) -> None:
-    """RktError when a running pod of the same directory has one of the ports.
-
-    Each pod records its ports before it looks at the others', so of two that start at once at least one
-    sees the other.  An ended pod's rules stay until it is collected; the new pod's come before them.
-    """
-    parent, own = os.path.split(pod_dir)
-    for name in os.listdir(parent):
-        other = os.path.join(parent, name)
-        if name == own or not os.path.isdir(other):
-            continue
-        try:
-            known = record.load(other)
-            if known is None or not any(a.conflicts_with(b) for a in wanted for b in known.ports):
-                continue
-            with Lock.open(other) as lock:
-                if lock.try_shared():
-                    continue
-        except (FileNotFoundError, RktError):
-            continue  # vanished, or damaged: its own gc reports that
-        forwarding.check_conflicts(wanted, known.ports, name)

@@ -1,9 +1,14 @@
 """The address translation of a pod: forwarded ports, and masquerading of what leaves its networks.
 
-With iptables, chains of the nat tables belong to a pod, named by the first eight digits of its UUID; the
-built-in chains get jumps to them.  Each family's rules are put in place, and taken away, by one
-``iptables-restore --noflush``: the kernel has all of them or none, and no rule of anybody else is
-touched.  A host without iptables gets one nftables table of the pod's own by one ``nft -f -``.
+With iptables, chains belong to a pod, named by the first eight digits of its UUID; the built-in chains get
+jumps to them.  Each family's rules are put in place, and taken away, by one ``iptables-restore
+--noflush``: the kernel has all of a table or none, and no rule of anybody else is touched.  A host without
+iptables gets one nftables table of the pod's own by one ``nft -f -``.
+
+A connection through a forwarded port keeps the client's address, with two exceptions.  One from the host's
+loopback address, and one from a neighbour of the pod (itself, or another pod on its bridge), take the
+host's: the answer would not come back through the host otherwise.  And where packets of the loopback address
+may leave to the pod (``route_localnet``), the kernel would also let the pod's in: those are dropped.
 """
 
 from __future__ import annotations
@@ -25,19 +30,36 @@ _PROGRAMS = {4: "iptables", 6: "ip6tables"}
 _MULTICAST = {4: "224.0.0.0/4", 6: "ff00::/8"}
 _ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 _LOOPBACK = {4: "127.0.0.1", 6: "::1"}
+_LOOPBACKS = "127.0.0.0/8"
+
+
+class Target:
+    """Where ports lead to in one address family: the pod's address ``ip``.
+
+    ``neighbours`` (an address or network) are those whom the pod would answer past the host, at least the
+    pod itself; ``interface`` of the host leads to the pod and is given packets of the host's loopback
+    address ("" where it is not).
+    """
+
+    __slots__ = ("interface", "ip", "neighbours")
+
+    def __init__(self, ip: str, neighbours: str = "", interface: str = "") -> None:
+        self.ip = ip
+        self.neighbours = neighbours or ip
+        self.interface = interface
 
 
 class Translation:
     """What is to be translated for one pod.
 
-    ``ports`` are forwarded to ``targets``, the pod's address of each family; packets from one of
-    ``masqueraded`` (addresses of the pod with the networks they are in) to anywhere else take the host's.
+    ``ports`` are forwarded to ``targets``, by family; packets from one of ``masqueraded`` (addresses of the
+    pod with the networks they are in) to anywhere else take the host's.
     """
 
     __slots__ = ("masqueraded", "ports", "targets")
 
     def __init__(
-        self, ports: list[ForwardedPort], targets: dict[int, str], masqueraded: list[Address]
+        self, ports: list[ForwardedPort], targets: dict[int, Target], masqueraded: list[Address]
     ) -> None:
         self.ports = ports
         self.targets = targets
@@ -55,6 +77,11 @@ class Translation:
     def families(self) -> list[int]:
         """Those that need any rule."""
         return [family for family in (4, 6) if self.forwards(family) or self.sources(family)]
+
+    @property
+    def opened(self) -> str:
+        """The interface behind which the host's loopback addresses must not be reached, "" if none."""
+        return self.targets[4].interface if self.forwards(4) else ""
 
 
 def choose() -> str:
@@ -86,7 +113,10 @@ def apply(kind: str, uuid: str, translation: Translation) -> None:
         _run(["nft", "-f", "-"], table(uuid, translation))
         return
     for family in translation.families:
-        _restore(_PROGRAMS[family], rules(uuid, family, translation))
+        tables = {"nat": rules(uuid, family, translation)}
+        if family == 4 and translation.opened:
+            tables = {"raw": guard(uuid, translation.opened), **tables}
+        _restore(_PROGRAMS[family], tables)
 
 
 def remove(kind: str, uuid: str) -> None:
@@ -98,14 +128,15 @@ def remove(kind: str, uuid: str) -> None:
         return
     for program in _PROGRAMS.values():
         if program == "iptables" or is_installed(f"{program}-restore"):
-            _remove(program, chains(uuid))
+            names = chains(uuid)
+            _remove(program, {"raw": names, "nat": names} if program == "iptables" else {"nat": names})
 
 
 def exists(uuid: str) -> bool:
     """Whether a pod has chains of its own; without iptables on the machine it has none."""
     if not is_installed("iptables"):
         return False
-    listed = _list("iptables")
+    listed = _list("iptables", "nat")
     return any(f"-N {chain}" in listed for chain in chains(uuid))
 
 
@@ -119,13 +150,33 @@ def remove_masquerading(uuid: str) -> None:
     for program in _PROGRAMS.values():
         if not is_installed(program):
             continue
-        own = [line for line in _list(program) if line.startswith("-A ") and mark in line]
-        _remove(program, tuple({line.split(" -j ", 1)[1].split()[0] for line in own if " -j CNI-" in line}))
+        own = [line for line in _list(program, "nat") if line.startswith("-A ") and mark in line]
+        names = {line.split(" -j ", 1)[1].split()[0] for line in own if " -j CNI-" in line}
+        _remove(program, {"nat": tuple(names)})
 
 
-def chains(uuid: str) -> tuple[str, str, str]:
-    """The names of a pod's chains: for destinations, for sources and for masquerading."""
-    return f"RKT-PFWD-DNAT-{uuid[:8]}", f"RKT-PFWD-SNAT-{uuid[:8]}", f"RKT-MASQ-{uuid[:8]}"
+def chains(uuid: str) -> tuple[str, str, str, str]:
+    """The names of a pod's chains: for destinations, for sources, for masquerading and (table raw) for what
+    the pod must not reach."""
+    return (
+        f"RKT-PFWD-DNAT-{uuid[:8]}",
+        f"RKT-PFWD-SNAT-{uuid[:8]}",
+        f"RKT-MASQ-{uuid[:8]}",
+        f"RKT-PFWD-RAW-{uuid[:8]}",
+    )
+
+
+def guard(uuid: str, interface: str) -> list[str]:
+    """The rules of table raw: nothing behind the interface reaches the host's loopback addresses.
+
+    Answers to what left from there are addressed to the interface's own address at this point.
+    """
+    chain = chains(uuid)[3]
+    return [
+        f":{chain} - [0:0]",
+        f"-I PREROUTING 1 -i {interface} -d {_LOOPBACKS} -j {chain}",
+        f"-A {chain} -j DROP",
+    ]
 
 
 def rules(uuid: str, family: int, translation: Translation) -> list[str]:
@@ -134,31 +185,37 @@ def rules(uuid: str, family: int, translation: Translation) -> list[str]:
 
 
 def _forwarding_rules(uuid: str, family: int, translation: Translation) -> list[str]:
-    """Packets to any address of the host go through the first chain; connections that the host makes to
-    its own loopback address need the second, because their source is of no use inside the pod."""
+    """Packets to any address of the host go through the first chain, connections whose source must be
+    changed as well through the second."""
     forwards = translation.forwards(family)
     if not forwards:
         return []
-    destination, source, _ = chains(uuid)
-    loopback, target = _LOOPBACK[family], translation.targets[family]
-    lines = [
-        f":{destination} - [0:0]",
-        f":{source} - [0:0]",
-        f"-I POSTROUTING 1 -s {loopback} ! -d {loopback} -j {source}",
-    ]
-    lines.extend(
-        f"-I {hook} 1 -m addrtype --dst-type LOCAL -j {destination}" for hook in ("PREROUTING", "OUTPUT")
+    destination, source, _, _ = chains(uuid)
+    target = translation.targets[family]
+    lines = [f":{destination} - [0:0]", f":{source} - [0:0]"]
+    sources = [target.neighbours]
+    output = f"OUTPUT 1 ! -d {_LOOPBACK[family]}"
+    if family == 4:
+        # IPv6 routes nothing from its loopback address: there a connection is refused, not swallowed.
+        sources.append(_LOOPBACK[family])
+        output = "OUTPUT 1"
+        lines.append(f"-I POSTROUTING 1 -s {_LOOPBACK[family]} ! -d {_LOOPBACK[family]} -j {source}")
+    lines.append(
+        f"-I POSTROUTING 1 -s {target.neighbours} -d {target.ip} -m conntrack --ctstate DNAT -j {source}"
     )
+    for hook in ("PREROUTING 1", output):
+        lines.append(f"-I {hook} -m addrtype --dst-type LOCAL -j {destination}")
     for port in forwards:
         address = _ANYWHERE[family] if port.is_for_any_address else port.host_ip
         dport = _span(port.host_port, port.count, ":")
         lines.append(
             f"-A {destination} -d {address} -p {port.protocol} --dport {dport}"
-            f" -j DNAT --to-destination {_destination(target, port)}"
+            f" -j DNAT --to-destination {_destination(target.ip, port)}"
         )
-        lines.append(
-            f"-A {source} -p {port.protocol} -s {loopback} -d {target}"
-            f" --dport {_span(port.pod_port, port.count, ':')} -j MASQUERADE"
+        dport = _span(port.pod_port, port.count, ":")
+        lines.extend(
+            f"-A {source} -p {port.protocol} -s {address} -d {target.ip} --dport {dport} -j MASQUERADE"
+            for address in reversed(sources)
         )
     return lines
 
@@ -192,28 +249,36 @@ def _table_name(uuid: str) -> str:
 
 
 def table(uuid: str, translation: Translation) -> str:
-    """The same as a table for ``nft -f -``, priorities those of nftables' own names dstnat and srcnat."""
-    forwards, post = [], []
+    """The same as a table for ``nft -f -``, with the priorities nftables calls raw, dstnat and srcnat."""
+    forwards: list[str] = []
+    post: list[str] = []
     for family in (4, 6):
-        ip, loopback = ("ip", "127.0.0.1") if family == 4 else ("ip6", "::1")
+        ip = "ip" if family == 4 else "ip6"
         for port in translation.forwards(family):
             target = translation.targets[family]
             address = "" if port.is_for_any_address else f" {ip} daddr {port.host_ip}"
             dport = f"{port.protocol} dport {_span(port.host_port, port.count, '-')}"
-            forwards.append(f"meta nfproto ipv{family}{address} {dport} dnat {ip} to {_mapped(target, port)}")
-            span = _span(port.pod_port, port.count, "-")
-            post.append(f"{ip} saddr {loopback} {ip} daddr {target} {port.protocol} dport {span} masquerade")
+            mapped = _mapped(target.ip, port)
+            forwards.append(f"meta nfproto ipv{family}{address} {dport} dnat {ip} to {mapped}")
+            dport = f"{port.protocol} dport {_span(port.pod_port, port.count, '-')}"
+            sources = [target.neighbours, *([_LOOPBACK[family]] if family == 4 else [])]
+            post.extend(
+                f"ct status dnat {ip} saddr {source} {ip} daddr {target.ip} {dport} masquerade"
+                for source in sources
+            )
         for source in translation.sources(family):
             others = f"{ip} daddr != {source.network} {ip} daddr != {_MULTICAST[family]}"
             post.append(f"{ip} saddr {source.ip} {others} masquerade")
     lines = [f"add table inet {_table_name(uuid)}", f"delete table inet {_table_name(uuid)}"]
     lines.append(f"table inet {_table_name(uuid)} {{")
+    if translation.opened:
+        drop = f'iifname "{translation.opened}" ip daddr {_LOOPBACKS} drop'
+        lines.extend(_chain("guard", "type filter hook prerouting priority -300;", [drop]))
     lines.extend(_chain("forwards", "", forwards))
     if forwards:
-        for hook in ("prerouting", "output"):
-            lines.extend(
-                _chain(hook, f"type nat hook {hook} priority -100;", ["fib daddr type local jump forwards"])
-            )
+        for hook, guards in (("prerouting", [""]), ("output", ["meta nfproto ipv4 ", "ip6 daddr != ::1 "])):
+            jumps = [f"{guard}fib daddr type local jump forwards" for guard in guards]
+            lines.extend(_chain(hook, f"type nat hook {hook} priority -100;", jumps))
     lines.extend(_chain("postrouting", "type nat hook postrouting priority 100;", post))
     return "\n".join([*lines, "}", ""])
 
@@ -232,25 +297,31 @@ def _chain(name: str, hook: str, body: list[str]) -> list[str]:
     return [f" chain {name} {{", *(f"  {line}" for line in (hook, *body) if line), " }"]
 
 
-def _remove(program: str, names: tuple[str, ...]) -> None:
-    """Take away chains and every rule that leads to them, by one transaction."""
-    listed = _list(program)
-    present = [name for name in names if f"-N {name}" in listed]
-    if not present:
-        return
-    jumps = tuple(f" -j {name}" for name in present)
-    lines = ["-D" + line[2:] for line in listed if line.startswith("-A ") and line.endswith(jumps)]
-    lines.extend(f"-F {name}" for name in present)
-    lines.extend(f"-X {name}" for name in present)
-    _restore(program, lines)
+def _remove(program: str, names: dict[str, tuple[str, ...]]) -> None:
+    """Take away chains (by table) and every rule that leads to them, by one transaction a table."""
+    tables = {}
+    for table, own in names.items():
+        listed = _list(program, table)
+        present = [name for name in own if f"-N {name}" in listed]
+        if not present:
+            continue
+        jumps = tuple(f" -j {name}" for name in present)
+        lines = ["-D" + line[2:] for line in listed if line.startswith("-A ") and line.endswith(jumps)]
+        lines.extend(f"-F {name}" for name in present)
+        lines.extend(f"-X {name}" for name in present)
+        tables[table] = lines
+    if tables:
+        _restore(program, tables)
 
 
-def _list(program: str) -> list[str]:
-    return _run([program, "--wait", "-t", "nat", "-S"]).splitlines()
+def _list(program: str, table: str) -> list[str]:
+    return _run([program, "--wait", "-t", table, "-S"]).splitlines()
 
 
-def _restore(program: str, lines: list[str]) -> None:
-    _run([f"{program}-restore", "--wait", "--noflush"], "\n".join(["*nat", *lines, "COMMIT", ""]))
+def _restore(program: str, tables: dict[str, list[str]]) -> None:
+    """Rules by table, in one call."""
+    lines = [line for table, rules in tables.items() for line in (f"*{table}", *rules, "COMMIT")]
+    _run([f"{program}-restore", "--wait", "--noflush"], "\n".join([*lines, ""]))
 
 
 def _run(argv: list[str], text: str = "") -> str:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import struct
-from _socket import AF_INET, AF_INET6, AF_NETLINK, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_RAW, socket
+import sys
+from _socket import AF_INET, AF_INET6, SOCK_CLOEXEC, SOCK_DGRAM, socket
+
+from rkt.linux import netlink
 
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
 
-_NETLINK_ROUTE = 0
 _RTM_GETADDR = 22
-_NLM_F_REQUEST = 0x1
-_NLM_F_DUMP = 0x300
-_NLMSG_ERROR = 2
-_NLMSG_DONE = 3
-_NLMSG_HEADER = struct.Struct("=IHHII")
+_RTM_GETROUTE = 26
 _IFADDRMSG = struct.Struct("=BBBBI")
-_ATTRIBUTE = struct.Struct("=HH")
+_RTMSG = struct.Struct("=BBBBBBBBI")
 _IFA_ADDRESS = 1
 _IFA_LOCAL = 2
-_BUFFER = 1 << 16
+_RTA_DST = 1
+_RTA_OIF = 4
 
 
 def loopback_up() -> None:
@@ -36,48 +36,45 @@ def loopback_up() -> None:
         control.close()
 
 
-def with_address(ip: str) -> list[str]:
-    """The names of the interfaces that have the address ``ip`` (IPv4 or IPv6)."""
-    from _socket import if_indextoname, inet_pton
+def with_address(ip: str) -> list[int]:
+    """The numbers of the interfaces that have the address ``ip`` (IPv4 or IPv6)."""
+    family, wanted = _pack(ip)
+    body = _IFADDRMSG.pack(family, 0, 0, 0, 0)
+    messages = netlink.ask(netlink.ROUTE, _RTM_GETADDR, netlink.DUMP, body, "list addresses")
+    return [_IFADDRMSG.unpack_from(message)[4] for message in messages if _has_address(message, wanted)]
+
+
+def towards(ip: str) -> int:
+    """The number of the interface by which packets to ``ip`` leave, 0 if there is no route."""
+    family, address = _pack(ip)
+    body = _RTMSG.pack(family, len(address) * 8, 0, 0, 0, 0, 0, 0, 0) + netlink.attribute(_RTA_DST, address)
+    try:
+        (message,) = netlink.ask(netlink.ROUTE, _RTM_GETROUTE, 0, body, "look up a route")
+    except OSError as error:
+        if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+            return 0
+        raise
+    index = netlink.attributes(message, _RTMSG.size).get(_RTA_OIF, b"")
+    return int.from_bytes(index, sys.byteorder)
+
+
+def leading_to(ip: str, gateway: str) -> str:
+    """The name of the interface behind which ``ip`` is, whose own address is ``gateway``; "" if none is."""
+    from _socket import if_indextoname
+
+    index = towards(ip)
+    return if_indextoname(index) if index and index in with_address(gateway) else ""
+
+
+def _pack(ip: str) -> tuple[int, bytes]:
+    """The address family of an address, and its bytes."""
+    from _socket import inet_pton
 
     family = AF_INET6 if ":" in ip else AF_INET
-    wanted = inet_pton(family, ip)
-    return [if_indextoname(index) for index in _indexes(family, wanted)]
-
-
-def _indexes(family: int, wanted: bytes) -> list[int]:
-    indexes: list[int] = []
-    connection = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, _NETLINK_ROUTE)
-    try:
-        body = _IFADDRMSG.pack(family, 0, 0, 0, 0)
-        size = _NLMSG_HEADER.size + len(body)
-        connection.send(_NLMSG_HEADER.pack(size, _RTM_GETADDR, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0) + body)
-        while True:
-            data = connection.recv(_BUFFER)
-            offset = 0
-            while offset < len(data):
-                length, kind = _NLMSG_HEADER.unpack_from(data, offset)[:2]
-                if kind == _NLMSG_DONE:
-                    return indexes
-                if kind == _NLMSG_ERROR:
-                    number = -struct.unpack_from("=i", data, offset + _NLMSG_HEADER.size)[0]
-                    raise OSError(number, "rtnetlink: list addresses")
-                message = data[offset + _NLMSG_HEADER.size : offset + length]
-                if _has_address(message, wanted):
-                    indexes.append(_IFADDRMSG.unpack_from(message)[4])
-                offset += (length + 3) & ~3
-    finally:
-        connection.close()
+    return family, inet_pton(family, ip)
 
 
 def _has_address(message: bytes, wanted: bytes) -> bool:
     """Whether an RTM_NEWADDR message is of the address; IFA_LOCAL is the own one of a point-to-point link."""
-    found: dict[int, bytes] = {}
-    offset = _IFADDRMSG.size
-    while offset + _ATTRIBUTE.size <= len(message):
-        length, kind = _ATTRIBUTE.unpack_from(message, offset)
-        if length < _ATTRIBUTE.size:
-            break
-        found[kind] = message[offset + _ATTRIBUTE.size : offset + length]
-        offset += (length + 3) & ~3
+    found = netlink.attributes(message, _IFADDRMSG.size)
     return found.get(_IFA_LOCAL, found.get(_IFA_ADDRESS)) == wanted

@@ -23,7 +23,7 @@ from rkt.network import (
 )
 from rkt.network.attachment import Network
 from rkt.network.record import Attachment, NetInfo, Record
-from rkt.network.teardown import teardown
+from rkt.network.teardown import forget_flows, teardown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from rkt.network.result import Dns, Result
 
 __all__ = ["NetworkRequest", "NetworkSetup", "check", "is_recorded", "setup", "teardown"]
+
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:@_-")
 
 
 def _silent(_: str) -> None:
@@ -232,16 +235,16 @@ class _Setup:
         return NetworkSetup(netns, infos, dns, self._host_ip())
 
     def _begin(self) -> str:
-        """Record the namespace and the ports, then look whether anybody else has them."""
+        """Record the namespace and the ports, and claim these if nobody else has them."""
         from rkt.linux import files
 
         files.make_directory(os.path.join(self.pod_dir, record.DIRECTORY))
         self.record.ports = list(self.request.ports)
         self.record.save(durable=False)
         if self.request.ports:
-            from rkt.network import conflicts
+            from rkt.network import claims, conflicts
 
-            conflicts.check_pods(self.pod_dir, self.request.ports)
+            claims.take(self.request.uuid, self.pod_dir, self.request.ports)
             conflicts.check_host(self.request.ports)
         netns = namespace.new_path()
         record.save_netns(self.pod_dir, netns)
@@ -313,25 +316,41 @@ class _Setup:
             if network.attachment.masquerade and result
             for address in result.addresses
         ]
-        targets: dict[int, str] = {}
-        ports = self._forwards
-        result = self.attached[self.target][1]
-        for family in (6, 4):
-            address = result.address(family) if result and ports else None
-            if address is None:
-                continue
-            targets[family] = address.ip
-            # Only with this does the kernel route packets from 127.0.0.1 out of the host to the pod.
-            for name in interfaces.with_address(address.gateway) if family == 4 and address.gateway else []:
-                with open(f"/proc/sys/net/ipv4/conf/{name}/route_localnet", "wb", buffering=0) as file:
-                    file.write(b"1")
+        ports, targets = self._forwards, self._targets()
         for port in ports:
             if not any(family in targets for family in port.families):
                 families = " or ".join(f"IPv{family}" for family in port.families)
                 raise RktError(f"cannot forward port {port}: the pod's network has no {families} address")
-        firewall.apply(
-            self.record.firewall, self.request.uuid, firewall.Translation(ports, targets, masqueraded)
-        )
+        translation = firewall.Translation(ports, targets, masqueraded)
+        firewall.apply(self.record.firewall, self.request.uuid, translation)
+        if ports:
+            from rkt.network import claims
+
+            if translation.opened:
+                claims.open_loopback(self.request.uuid, translation.opened)
+            fault = forget_flows(ports)
+            if fault is not None:
+                self.request.notify(f"warning: {one_line(fault)}")
+
+    def _targets(self) -> dict[int, firewall.Target]:
+        """Where ports are forwarded to, by family; none without ports of rkt's own."""
+        found: dict[int, firewall.Target] = {}
+        network, result = self.attached[self.target]
+        if result is None or not self._forwards:
+            return found
+        # Others on a bridge answer each other past the host; on a link of its own a pod has no neighbour.
+        alone = network.config.plugins[0]["type"] == "ptp"
+        for family in (4, 6):
+            address = result.address(family)
+            if address is None:
+                continue
+            opened = family == 4 and address.gateway
+            name = interfaces.leading_to(address.ip, address.gateway) if opened else ""
+            if not _PLAIN.issuperset(name):  # it goes into rules, where + is any end of a name
+                name = ""
+            neighbours = address.ip if alone else address.network
+            found[family] = firewall.Target(address.ip, neighbours, name)
+        return found
 
     def _relative(self, path: str) -> str:
         prefix = self.pod_dir + "/"

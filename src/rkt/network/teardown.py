@@ -105,15 +105,21 @@ class _Teardown:
         self.faults.append(_caused(f'error removing network "{attachment.net_name}"', cause))
 
     def _rules(self) -> None:
-        if not self.record.firewall:
-            return
+        ports = self.record.ports
         try:
-            firewall.remove(self.record.firewall, self.uuid)
-        except RktError as exc:
+            if ports:
+                from rkt.network import claims
+
+                # With the claim go settings that are safe only as long as the rules are there.
+                claims.give_back(self.uuid)
+            if self.record.firewall:
+                firewall.remove(self.record.firewall, self.uuid)
+        except (OSError, RktError) as exc:
             self.faults.append(_caused("error removing forwarded ports and masquerading", exc))
-        else:
-            self.record.ports, self.record.firewall = [], ""
-            self._save()
+            return
+        forget_flows(ports)  # a kernel that cannot has said so at the beginning
+        self.record.ports, self.record.firewall = [], ""
+        self._save()
 
     def _delete(self, network: Network, places: list[str], time_limit: float) -> None:
         """DEL of each plugin, last to first; one that fails does not keep the others from theirs."""
@@ -164,6 +170,18 @@ class _Teardown:
         """
         if os.path.exists(os.path.join(self.record.pod_dir, record.RECORD)):
             self.record.save(durable=False)
+
+
+def forget_flows(ports: list[ForwardedPort]) -> RktError | None:
+    """Forget what the kernel remembers of flows to ports that change hands; the error if it cannot."""
+    if any(port.protocol == "udp" for port in ports):
+        from rkt.network import conntrack
+
+        try:
+            conntrack.forget(ports)
+        except OSError as exc:
+            return _caused("cannot forget flows of UDP to the forwarded ports", exc)
+    return None
 
 
 def _masquerades_itself(config: NetworkConfig, attachment: Attachment) -> bool:
