@@ -4,7 +4,8 @@ PREFIX ?= /usr
 DESTDIR ?=
 PYTHON := /usr/bin/python3
 STAGE1 := build/stage1/stage1-host.aci build/stage1/stage1-fly.aci
-STAGE1_SOURCES := $(shell find src/rkt/stage1 src/rkt/appc src/rkt/linux src/rkt/network -name '*.py') src/rkt/errors.py src/rkt/__init__.py
+SOURCES := $(shell find src/rkt -name '*.py')
+STAGE1_SOURCES := $(shell find src/rkt/stage1 src/rkt/appc src/rkt/linux src/rkt/network -name '*.py') src/rkt/errors.py src/rkt/bundle.py src/rkt/__init__.py $(wildcard src/rkt/stage1/systemd/*)
 
 # The machine's settings must not reach the build: pyc files are part of what is built.
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH
@@ -21,7 +22,11 @@ help:
 setup:
 	@tools/setup run
 
-stage1: $(STAGE1)
+stage1: $(STAGE1) build/rkt.bundle
+
+# What bin/rkt imports, in one file; a module that is newer than that is imported from its own.
+build/rkt.bundle: $(SOURCES) | setup
+	@PYTHONPATH=src $(PYTHON) -c 'from rkt import bundle; bundle.write("$(CURDIR)/src/rkt", "$@", checked=True)'
 
 build/stage1/stage1-%.aci: $(STAGE1_SOURCES) | setup
 	@mkdir -p build/stage1

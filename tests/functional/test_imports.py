@@ -18,6 +18,7 @@ HEAVY = frozenset(
 )
 START = {
     "rkt",
+    "rkt.bundle",
     "rkt.cli",
     "rkt.cli.main",
     "rkt.cli.grammar",

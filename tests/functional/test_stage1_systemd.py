@@ -1,17 +1,14 @@
-"""Pods of the systemd flavor on the real kernel: how they end, what they print, what an app gets."""
+"""What an app of the systemd flavor gets, on the real kernel."""
 
 from __future__ import annotations
 
 import os
 import re
-import select
-import signal
 import subprocess
-import time
 from collections.abc import Iterator
 
 import pytest
-from systemd_pod import Running, leftovers, lines, pod_directory, pods, run, shell, statuses
+from systemd_pod import leftovers, lines, pod_directory, pods, run, shell
 
 from support import aci, driver
 
@@ -23,172 +20,6 @@ def _clean(rkt: driver.Rkt) -> Iterator[None]:
     uuids = pods(rkt)
     rkt.clean()
     assert leftovers(rkt, uuids) == []
-
-
-# -- how a pod ends --------------------------------------------------------------------------------------
-
-
-@pytest.mark.promise("P9")
-def test_exit_code_and_output_format(rkt: driver.Rkt, box: str) -> None:
-    result = shell(rkt, box, "echo out; echo err >&2; exit 7")
-    assert result.code == 7
-    assert re.fullmatch(r"\[ *\d+\.\d{6}\] box\[\d+\]: out\n\[ *\d+\.\d{6}\] box\[\d+\]: err\n", result.out)
-    assert statuses(rkt) == {"box": "7"}
-
-
-@pytest.mark.promise("P9")
-def test_success_prints_nothing(rkt: driver.Rkt, box: str) -> None:
-    result = run(rkt, box)
-    assert (result.code, result.out) == (0, "")
-    assert result.err.splitlines()[-1:] == ["networking: networking namespace with loopback only"]
-
-
-@pytest.mark.promise("P9")
-def test_first_failure_ends_the_pod(rkt: driver.Rkt, box: str) -> None:
-    stubborn = "trap 'exit 9' TERM; while :; do sleep 0.1; done"
-    result = run(
-        rkt,
-        *(box, "--name=a", "--exec=/bin/true", "---"),
-        *(box, "--name=b", "--exec=/bin/sh", "--", "-c", "sleep 0.3; exit 5", "---"),
-        *(box, "--name=c", "--exec=/bin/sleep", "--", "1000", "---"),
-        *(box, "--name=d", "--exec=/bin/sh", "--", "-c", stubborn),
-    )
-    assert result.code == 5
-    assert statuses(rkt) == {"a": "0", "b": "5", "c": "0", "d": "0"}
-
-
-@pytest.mark.promise("P9")
-def test_clean_end_of_one_app_leaves_the_others(rkt: driver.Rkt, box: str) -> None:
-    result = run(
-        rkt,
-        *(box, "--name=a", "--exec=/bin/true", "---"),
-        *(box, "--name=b", "--exec=/bin/sh", "--", "-c", "sleep 0.5; echo still here"),
-    )
-    assert (result.code, lines(result)) == (0, ["still here"])
-
-
-@pytest.mark.promise("P9")
-@pytest.mark.parametrize(("name", "number"), [("KILL", 9), ("TERM", 15), ("SEGV", 11)])
-def test_killed_app_ends_with_the_signal(rkt: driver.Rkt, box: str, name: str, number: int) -> None:
-    assert shell(rkt, box, f"kill -{name} $$; sleep 5").code == number
-    assert statuses(rkt) == {"box": str(number)}
-
-
-@pytest.mark.promise("P9")
-def test_missing_program(rkt: driver.Rkt, box: str) -> None:
-    result = run(rkt, box, "--exec=/bin/nosuch")
-    assert result.code == 203
-    assert result.out == 'Error: Unable to open "/bin/nosuch": No such file or directory\n'
-
-
-@pytest.mark.promise("P9")
-def test_unusable_programs_are_explained(rkt: driver.Rkt, tmp_path: object) -> None:
-    image = aci.busybox(
-        f"{tmp_path}/odd.aci",
-        entries=[
-            aci.Entry("bin/plain", b"echo", mode=0o644),
-            aci.Entry("bin/script", b"#!/bin/nosuch -x\n", mode=0o755),
-        ],
-    )
-    result = run(rkt, image, "--exec=/bin/plain")
-    assert (result.code, result.out) == (203, 'Error: Unable to execute "/bin/plain": Permission denied\n')
-    result = run(rkt, image, "--exec=/bin/script")
-    assert result.code == 203
-    assert 'its interpreter is missing: Unable to open "/bin/nosuch"' in result.out
-
-
-@pytest.mark.promise("P9")
-def test_output_of_short_apps_is_complete(rkt: driver.Rkt, box: str) -> None:
-    script = "i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); done"
-    expected = [f"line {number}" for number in range(200)]
-    for _ in range(25):
-        assert lines(shell(rkt, box, script)) == expected
-    for _ in range(25):
-        assert lines(shell(rkt, box, "printf last")) == ["last"]
-
-
-@pytest.mark.promise("P1")
-def test_sigterm_stops_the_pod_in_order(rkt: driver.Rkt, box: str) -> None:
-    script = "trap 'echo bye; exit 3' TERM; echo hello; touch /trapped; while :; do sleep 0.1; done"
-    with Running(rkt, box, "--exec=/bin/sh", "--", "-c", script) as pod:
-        pod.wait_for("/trapped")
-        supervisor = pod.supervisor
-        with open(f"/proc/{supervisor}/task/{supervisor}/children") as file:
-            children = file.read().split()
-    assert pod.result.code == 0
-    assert [line for line in lines(pod.result) if line != "Terminated"] == ["hello", "bye"]
-    assert statuses(rkt) == {"box": "0"}
-    for pid in (supervisor, *children):
-        assert not os.path.exists(f"/proc/{pid}")
-
-
-@pytest.mark.promise("P1")
-def test_ctrl_c_stops_the_pod_and_twice_kills_it(rkt: driver.Rkt, box: str) -> None:
-    with Running(rkt, box, "--exec=/bin/sleep", "--", "1000") as pod:
-        pod.process.send_signal(signal.SIGINT)
-        assert pod.process.wait(20) == 0
-    stubborn = "trap '' TERM; touch /trapped; while :; do sleep 0.1; done"
-    with Running(rkt, box, "--exec=/bin/sh", "--", "-c", stubborn) as pod:
-        pod.wait_for("/trapped")
-        pod.process.send_signal(signal.SIGINT)
-        time.sleep(0.5)
-        assert pod.process.poll() is None
-        pod.process.send_signal(signal.SIGINT)
-        pod.process.wait(20)
-
-
-@pytest.mark.promise("P1")
-def test_killed_supervisor_leaves_an_exited_pod(rkt: driver.Rkt, box: str) -> None:
-    with Running(rkt, box, "--exec=/bin/sleep", "--", "1000") as pod:
-        with open(f"/proc/{pod.supervisor}/task/{pod.supervisor}/children") as file:
-            (first,) = file.read().split()
-        pidfd = os.pidfd_open(int(first))
-        os.kill(pod.supervisor, signal.SIGKILL)
-        pod.process.wait(20)
-        # the pod's first process, and with it every other, ends at once
-        assert select.select([pidfd], [], [], 5)[0] == [pidfd]
-        os.close(pidfd)
-        uuid = pod.uuid
-    assert f"{uuid[:8]}\tbox" in rkt("list").out
-    status = rkt("status", uuid)
-    assert "state=exited\n" in status.out
-    assert "app-box" not in status.out
-    rkt.ok("gc", "--grace-period=0s")
-    rkt.ok("gc", "--grace-period=0s")
-    assert os.listdir(os.path.join(rkt.dir, "pods", "run")) == []
-
-
-@pytest.mark.promise("P11")
-def test_stop_entry_point(rkt: driver.Rkt, box: str) -> None:
-    with Running(rkt, box, "--exec=/bin/sleep", "--", "1000") as pod:
-        rkt.ok("stop", pod.uuid)
-        assert pod.process.wait(20) == 0
-    stubborn = "trap '' TERM; touch /trapped; while :; do sleep 0.1; done"
-    with Running(rkt, box, "--exec=/bin/sh", "--", "-c", stubborn) as pod:
-        pod.wait_for("/trapped")
-        rkt.ok("stop", "--force", pod.uuid)
-        pod.process.wait(10)
-        rkt.wait_for(pod.uuid, "exited")
-
-
-@pytest.mark.promise("P1")
-def test_failed_start_leaves_nothing(rkt: driver.Rkt, box: str, tmp_path: object) -> None:
-    for words, message in (
-        ([box, "--working-dir=/nosuch"], 'unable to use working directory "/nosuch"'),
-        ([box, "--user=nobody-here"], 'unable to find user "nobody-here" in /etc/passwd of the image'),
-        ([box, "--exec=nosuch"], 'error looking up "nosuch": unable to find "nosuch" in '),
-        ([f"--volume=v,kind=host,source={tmp_path}/nosuch", box, "--mount=volume=v,target=/v"], "nosuch"),
-    ):
-        result = run(rkt, *words)
-        assert result.code == 254, result
-        assert message in result.err
-        for uuid in pods(rkt):
-            left = os.listdir(os.path.join(rkt.dir, "pods", "run", uuid))
-            assert not {"netns", "cgroups", "ppid"} & set(left), result
-        rkt.clean()
-
-
-# -- what an app gets ------------------------------------------------------------------------------------
 
 
 def test_identity(rkt: driver.Rkt, box: str) -> None:

@@ -17,10 +17,11 @@ import struct
 import sys
 import tarfile
 
-from rkt import VERSION
+from rkt import VERSION, bundle
 from rkt.appc import VERSION as APPC_VERSION
 from rkt.network import configuration
-from rkt.stage1.systemd import units
+from rkt.stage1.common import call_filter, compiled
+from rkt.stage1.systemd import container_filter, units
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PYTHON = "usr/lib/rkt/stage1/python"
@@ -32,7 +33,12 @@ import gc, os, sys
 
 gc.disable()
 sys.dont_write_bytecode = True
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "{python}"))
+python = os.path.join(os.path.dirname(os.path.abspath(__file__)), "{python}")
+sys.path.insert(0, python)
+
+from rkt import bundle
+
+bundle.install(python + ".bundle", python)
 
 from rkt.stage1.{module} import main
 
@@ -127,8 +133,9 @@ def host() -> Flavor:
         flavor.links[name] = "usr/" + name
     for name, text in units.static_units().items():
         flavor.files[f"{units.DIRECTORY}/{name}"] = (text.encode(), 0o644)
-    with open(os.path.join(_PACKAGE, "stage1", "systemd", "app-exit"), "rb") as file:
-        flavor.files["rkt/app-exit"] = (file.read(), 0o755)
+    for script in units.SCRIPTS:
+        with open(os.path.join(_PACKAGE, "stage1", "systemd", script), "rb") as file:
+            flavor.files[f"rkt/{script}"] = (file.read(), 0o755)
     flavor.files["etc/os-release"] = (_OS_RELEASE.encode(), 0o644)
     flavor.files["etc/systemd/journald.conf"] = (_JOURNALD.encode(), 0o644)
     flavor.files["etc/systemd/system.conf"] = (_SYSTEM.encode(), 0o644)
@@ -205,7 +212,20 @@ def build(flavor: Flavor, output: str) -> None:
         image.add(f"{configuration.STAGE1_DIRECTORY}/{name}", text.encode())
     for name in _sources(flavor):
         _add_module(image, name)
+    sources = [(f"rkt/{name}", os.path.join(_PACKAGE, name)) for name in _sources(flavor)]
+    image.add(f"{_PYTHON}.bundle", bundle.build(sources, checked=False))
+    for name, data in _compiled():
+        image.add(f"{_PYTHON}/rkt/stage1/common/{os.path.basename(compiled.DIRECTORY)}/{name}", data)
     image.write(output, json.dumps(manifest(flavor), separators=(",", ":")).encode())
+
+
+def _compiled() -> list[tuple[str, bytes]]:
+    """System call filters for this machine's architecture; none where its calls are not known."""
+    if not container_filter.is_available():
+        return []
+    programs = zip(container_filter.NAMES, container_filter.compile_programs(), strict=True)
+    default = zip(call_filter.DEFAULT_PROGRAMS, call_filter.default_programs(), strict=True)
+    return [(call_filter.DEFAULT_TEXT, call_filter.default_text().encode()), *default, *programs]
 
 
 def manifest(flavor: Flavor) -> dict[str, object]:
@@ -226,7 +246,7 @@ def manifest(flavor: Flavor) -> dict[str, object]:
 
 def _sources(flavor: Flavor) -> list[str]:
     """The source files, relative to the package, that an image of this flavor carries."""
-    found = ["__init__.py", "errors.py", "stage1/__init__.py"]
+    found = ["__init__.py", "bundle.py", "errors.py", "stage1/__init__.py"]
     packages = ["appc", "linux", "network", "stage1/common"]
     for package in [*packages, *(f"stage1/{name}" for name in flavor.packages)]:
         for parent, directories, names in os.walk(os.path.join(_PACKAGE, package)):

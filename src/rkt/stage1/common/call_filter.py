@@ -12,6 +12,7 @@ import errno
 from rkt.appc import isolators
 from rkt.errors import RktError
 from rkt.linux import seccomp
+from rkt.stage1.common import compiled
 from rkt.stage1.common import system_calls as lists
 
 TYPE_CHECKING = False
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 NEW_NAMESPACES = (0x20000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
 """CLONE_NEW* of clone(2), which has not CLONE_NEWTIME."""
+
+DEFAULT_TEXT = "default-text"
+DEFAULT_PROGRAMS = ("default-calls", "default-privileged")
+"""What rkt's own list is called in an image (``rkt.stage1.common.compiled``)."""
 
 # Older forms, which only 32-bit programs have.
 _CLASSIC = "nice readdir sigaction signal sigpending sigprocmask sigsuspend".split()
@@ -39,7 +44,7 @@ class SystemCalls:
     def programs(self) -> list[bytes]:
         """The filter as BPF, in the order to load it."""
         if self.default:
-            return _default_programs(self.names)
+            return compiled.programs(DEFAULT_PROGRAMS) or default_programs()
         action = seccomp.refuse(getattr(errno, self.errno)) if self.errno else seccomp.KILL_PROCESS
         names = self.names.union(seccomp.ESSENTIAL) if self.allow else self.names
         return [seccomp.compile_filter(names, allow=self.allow, action=action)]
@@ -52,22 +57,28 @@ class SystemCalls:
         """
         if not self.default:
             return ("" if self.allow else "~") + " ".join(sorted(self.names)), self.errno
-        privileged = lists.PRIVILEGED.split()
-        known = {name for table in seccomp.architectures() for name in seccomp.table(table)}
-        unknown = known - self.names - set(privileged) - set(seccomp.ESSENTIAL)
-        words = [*privileged, *(f"{name}:ENOSYS" for name in sorted(unknown))]
-        return "~" + " ".join(words), "EPERM"
+        built = compiled.read(DEFAULT_TEXT)
+        return (default_text() if built is None else built.decode()), "EPERM"
 
 
-def _default_programs(names: frozenset[str]) -> list[bytes]:
-    """Two filters, of which the stricter answer counts.
+def default_text() -> str:
+    """rkt's own list as the value of ``SystemCallFilter=``."""
+    privileged = lists.PRIVILEGED.split()
+    known = {name for table in seccomp.architectures() for name in seccomp.table(table)}
+    unknown = known - default_names() - set(privileged) - set(seccomp.ESSENTIAL)
+    return "~" + " ".join([*privileged, *(f"{name}:ENOSYS" for name in sorted(unknown))])
+
+
+def default_programs() -> list[bytes]:
+    """rkt's own list as two filters, of which the stricter answer counts.
 
     A clone(2) that makes namespaces is refused, as unshare(2) is: both lead to the same.
     """
     privileged = lists.PRIVILEGED.split()
     namespaces = [[seccomp.Comparison(0, "&", flag, flag)] for flag in NEW_NAMESPACES]
+    known = default_names().union(privileged)
     return [
-        seccomp.compile_filter(names.union(privileged), allow=True, action=seccomp.refuse(errno.ENOSYS)),
+        seccomp.compile_filter(known, allow=True, action=seccomp.refuse(errno.ENOSYS)),
         seccomp.compile_filter(
             [*privileged, "clone"],
             allow=False,

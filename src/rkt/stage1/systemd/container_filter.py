@@ -16,8 +16,11 @@ import errno
 
 from rkt.errors import RktError
 from rkt.linux import seccomp
-from rkt.stage1.common import call_filter
+from rkt.stage1.common import call_filter, compiled
 from rkt.stage1.systemd.container_calls import NSPAWN
+
+NAMES = ("container-terminal", "container-calls")
+"""What the programs are called in an image (``rkt.stage1.common.compiled``)."""
 
 _TIOCSTI = 0x5412
 _TIOCLINUX = 0x541C
@@ -33,6 +36,11 @@ def is_available() -> bool:
 
 def programs() -> list[bytes]:
     """BPF programs, in the order to load them."""
+    return compiled.programs(NAMES) or compile_programs()
+
+
+def compile_programs() -> list[bytes]:
+    """The same, made from the lists."""
     # What an app may call has to pass this filter too; systemd's own filters see to the rest.
     names = frozenset(NSPAWN.split()) | call_filter.default_names()
     # The kernel looks at the lower half of the request only (CVE-2019-10063).

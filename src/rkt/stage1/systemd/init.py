@@ -210,12 +210,15 @@ def _execute(plan: Plan, host: Host, *, subcgroup: str, lock_fd: int) -> None:
         from rkt.linux.process import quote
 
         _note(f"executing {quote(argv)}")
-    # The filter keeps systemd-nspawn from giving the pod one.
-    keyring.join_session_keyring(owner=plan.ids.root)
+    filters: list[bytes] = []
     if container_filter.is_available():
         environment["SYSTEMD_SECCOMP"] = "0"
-        for program in container_filter.programs():
-            seccomp.load(program)
+        filters = container_filter.programs()
+    prepare.bind_programs(pod.stage1_root)
+    # The filter keeps systemd-nspawn from giving the pod one.
+    keyring.join_session_keyring(owner=plan.ids.root)
+    for program in filters:
+        seccomp.load(program)
     status.write_pid(pod.directory, "ppid", os.getpid())
     os.set_inheritable(lock_fd, True)
     os.execve(argv[0], argv, environment)

@@ -13,7 +13,7 @@ from rkt.errors import RktError, describe
 from rkt.linux import cgroup
 from rkt.stage1.common import call_filter, confinement, environment, mounts, users
 from rkt.stage1.common.ids import IdRange
-from rkt.stage1.systemd import units
+from rkt.stage1.systemd import release, units
 from rkt.stage1.systemd.controllers import Limit
 from rkt.stage1.systemd.runtime import Relaxed
 
@@ -43,9 +43,9 @@ class AppPlan:
 
 
 class Plan:
-    """A pod's apps and what surrounds them."""
+    """A pod's apps and what surrounds them; ``systemd`` is the version of the host's."""
 
-    __slots__ = ("apps", "flags", "hostname", "ids", "limits", "notes", "pod")
+    __slots__ = ("apps", "flags", "hostname", "ids", "limits", "notes", "pod", "systemd")
 
     def __init__(self, pod: Pod, flags: RunFlags) -> None:
         self.pod, self.flags = pod, flags
@@ -54,6 +54,7 @@ class Plan:
         self.apps: list[AppPlan] = []
         self.limits: list[Limit] = []
         self.notes: list[str] = []
+        self.systemd = release.version()
 
     def unit_files(self) -> dict[str, str]:
         """Every unit of this pod that is not part of the stage1 image."""
@@ -144,6 +145,7 @@ def _plan_app(plan: Plan, app: App) -> AppPlan:
     unit.uid, unit.gid, unit.groups = identity.uid, identity.gid, identity.groups
     unit.interactive = flags.interactive
     unit.notify = app.image.annotation(NOTIFY_ANNOTATION) == "true"
+    unit.monitored = plan.systemd >= release.MONITOR
     unit.working_directory = _directory(app.app.working_directory)
     for handler in app.app.event_handlers:
         if handler.exec and handler.name == "pre-start":

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rkt.stage1.systemd.plan import AppPlan, Plan
 
 _NSPAWN_RUN = "/run/systemd/nspawn"
+SHUTDOWN = "/usr/lib/systemd/systemd-shutdown"
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _DEVICES = (
     ("null", 1, 3),
@@ -67,6 +68,25 @@ def stage1_root(plan: Plan) -> None:
     for entry in plan.apps:
         variables = environment.encode(entry.environment)
         _write(root, f"rkt/env/{entry.app.name}", variables, owner=owner)
+
+
+def bind_programs(root: str) -> None:
+    """systemd, journald and the few programs of the units are the host's; process 1 ends by a script of ours.
+
+    Bound here, and not by systemd-nspawn, which reads the whole mount table several times for every bind.
+    What covers ``/usr`` covers the code of this process, too: nothing can be imported afterwards.
+    """
+    fd = os.open(os.path.join(root, "usr"), _OPEN_DIRECTORY)
+    try:
+        mount.bind_fd("/usr", fd, recursive=True, read_only=True)
+    finally:
+        os.close(fd)
+    shutdown = os.path.join(root, SHUTDOWN.lstrip("/"))
+    fd = os.open(shutdown, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        mount.bind_fd(os.path.join(root, "rkt/shutdown"), fd, recursive=False, read_only=True)
+    finally:
+        os.close(fd)
 
 
 def give_nspawn_tmpfs() -> None:

@@ -225,8 +225,6 @@ def arguments(plan: Plan, host: Host, further: list[str]) -> list[str]:
         f"--machine={pod.machine_name}",
         f"--hostname={plan.hostname}",
         f"--directory={pod.stage1_root}",
-        # systemd, journald and the few programs of the units come from the host.
-        "--bind-ro=/usr",
         # systemd is to see our units only, and nothing that would make more of them.
         f"--setenv=SYSTEMD_UNIT_PATH={UNIT_DIRECTORY}",
         "--setenv=SYSTEMD_GENERATOR_PATH=/rkt/none",

@@ -3,8 +3,9 @@
 Units have DefaultDependencies=no throughout: every order they need is said.  The pod's own units carry
 an underscore in their names, which no app name can have.  How a pod ends:
 
-* an app's unit stops; ``/rkt/app-exit`` (ExecStopPost) records its status, and on the first
-  failure asks for ``exit`` with that code;
+* an app's unit stops; ``/rkt/app-exit`` records its status, and on the first failure asks for ``exit`` with
+  that code.  It runs in a unit that the app's end starts (OnSuccess=, OnFailure=); where systemd does not
+  tell such a unit how the other ended (before version 251), as ExecStopPost= of the app's;
 * when no app is left, nothing wants ``rkt_alive.target`` any more: its SuccessAction ends the pod;
 * every end goes through ``shutdown.target``: first ``rkt_running.socket`` stops and takes its FIFO away, by
   which ``/rkt/app-exit`` tells an app that was stopped from one that ended, then the apps, then journald,
@@ -24,10 +25,15 @@ if TYPE_CHECKING:
 DIRECTORY = "rkt/units"
 """Where the units are, below stage1's root; the only directory systemd looks into."""
 
+SCRIPTS = ("app-exit", "shutdown")
+"""Programs of stage1's own, below ``/rkt``."""
+
 _RESERVED = ("systemd-journald", "dbus", "init")
 _LINE_LIMIT = 1 << 20
 _HEX = "0123456789abcdef"
 _ENDS = (("Conflicts", "shutdown.target"), ("Before", "shutdown.target"))
+# What records how an app ended.  A unit that is named by both options is not told which of them started it.
+_ENDINGS = {"succeeded": "OnSuccess", "failed": "OnFailure"}
 _BARE = ("DefaultDependencies", "no")
 _END_POD = (("Requires", "rkt_exit.service"), ("After", "rkt_exit.service"))
 
@@ -87,7 +93,7 @@ class AppUnit:
 
     ``argv[0]`` is an absolute path of the app; ``capabilities`` None leaves the bounding set alone;
     ``system_calls`` is a SystemCallFilter= value or ""; ``namespaces`` tells whether the app may make some;
-    paths are absolute paths of the app.
+    paths are absolute paths of the app; ``monitored``: a unit of its own records how the app ended.
     """
 
     __slots__ = (
@@ -98,6 +104,7 @@ class AppUnit:
         "hidden_paths",
         "image",
         "interactive",
+        "monitored",
         "name",
         "namespaces",
         "no_new_privileges",
@@ -122,7 +129,7 @@ class AppUnit:
         self.system_calls = self.system_call_errno = ""
         self.hidden_paths: list[str] = []
         self.resources: list[tuple[str, str]] = []
-        self.interactive = self.notify = False
+        self.interactive = self.notify = self.monitored = False
         self.pre_start: list[str] = []
         self.post_stop: list[str] = []
 
@@ -131,8 +138,10 @@ class AppUnit:
         return unit_name(self.name)
 
     def files(self) -> dict[str, str]:
-        """File names and texts: the app's service, and one for each of its event handlers."""
+        """File names and texts: the app's service, what records its end, and one for each event handler."""
         found = {self.unit: self._service()}
+        if self.monitored:
+            found.update(dict.fromkeys(map(self._handler, _ENDINGS), self._recorder()))
         if self.pre_start:
             found[self._handler("pre-start")] = self._handler_unit(self.pre_start, before=True)
         if self.post_stop:
@@ -160,18 +169,39 @@ class AppUnit:
             ("After", " ".join(after)),
             *_ENDS,
         ]
+        if self.monitored:
+            unit += [(option, self._handler(kind)) for kind, option in _ENDINGS.items()]
+            unit.append(("OnSuccessJobMode", "replace"))
         service = [
             ("Type", "notify" if self.notify else "simple"),
             *((("TimeoutStartSec", "infinity"), ("NotifyAccess", "all")) if self.notify else ()),
             ("Restart", "no"),
             ("ExecStart", command(self.argv)),
-            ("ExecStopPost", f"+/rkt/app-exit {self.name}"),
-            # app-exit belongs to stage1; an app's own handlers have units of their own.
-            ("RootDirectoryStartOnly", "yes"),
             *self._environment(),
             *self._streams(),
             *self._identity(),
             *self._limits(),
+        ]
+        if not self.monitored:
+            # app-exit belongs to stage1; an app's own handlers have units of their own.
+            service += [("ExecStopPost", f"+/rkt/app-exit {self.name}"), ("RootDirectoryStartOnly", "yes")]
+        return render((("Unit", unit), ("Service", service)))
+
+    def _recorder(self) -> str:
+        """Runs app-exit once the app has ended, whatever ended it; the end of the pod waits for it.
+
+        Unlike a command of the app's own unit it needs none of the app's mounts.
+        """
+        unit = [
+            ("Description", specifier_safe(f"Exit status of application={self.name}")),
+            _BARE,
+            ("Wants", "rkt_alive.target"),
+            ("Before", "shutdown.target"),
+        ]
+        service = [
+            ("Type", "oneshot"),
+            ("ExecStart", f"/rkt/app-exit {self.name}"),
+            ("StandardOutput", "null"),
         ]
         return render((("Unit", unit), ("Service", service)))
 
