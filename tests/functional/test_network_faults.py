@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -49,6 +49,26 @@ PLUGINS = {
     ),
     "words": ("echo out of cheese >&2; exit 3", "bad failed at ADD (exit code 3): out of cheese"),
     "list": ("echo '[1]'", "bad answered ADD with a result that is wrong: the result is not an object"),
+    "error object and success": (
+        f"echo '{ERROR_OBJECT}'",
+        "bad answered ADD with a result that is wrong: it says no link today; try tomorrow",
+    ),
+    "megabytes": (
+        "head -c 9000000 /dev/zero | tr '\\0' x",
+        "bad failed at ADD: bad wrote more than 4194304 bytes",
+    ),
+    "megabytes of error": (
+        "head -c 9000000 /dev/zero | tr '\\0' x >&2; exit 1",
+        "bad failed at ADD: bad wrote more than 4194304 bytes",
+    ),
+    "deep": (
+        "printf '%200000s' | tr ' ' '['",
+        "bad answered ADD with something that is not JSON: [[[[",
+    ),
+    "control characters": (
+        r"printf '\033[2J\r\nboo' >&2; exit 1",
+        "bad failed at ADD (exit code 1): ?[2J boo",
+    ),
     "address": (
         """echo '{"ips":[{"address":"10.0.0.1 -j ACCEPT/8"}]}'""",
         "bad answered ADD with a result that is wrong",
@@ -67,6 +87,23 @@ FILES: dict[str, tuple[dict[str, Any], str]] = {
     "missing address management": (
         {"10-n.conf": {"name": "n", "type": "ptp", "ipam": {"type": "absent"}}},
         'error adding network "n": plugin /usr/lib/cni/ptp failed at ADD',
+    ),
+    "no name": ({"10-n.conf": {**PTP}}, "error loading network configuration {d}/10-n.conf: name: expected"),
+    "name of a path": (
+        {"10-n.conf": {"name": "../n", **PTP}},
+        "error loading network configuration {d}/10-n.conf: name: '../n' is not the name of a network",
+    ),
+    "no plugins": (
+        {"10-n.conflist": {"name": "n", "plugins": []}},
+        "error loading network configuration {d}/10-n.conflist: plugins: expected a list with at least",
+    ),
+    "plugin without type": (
+        {"10-n.conflist": {"name": "n", "plugins": [{}]}},
+        "error loading network configuration {d}/10-n.conflist: type: expected a string",
+    ),
+    "plugin of a path": (
+        {"10-n.conf": {"name": "n", "type": "../../bin/sh"}},
+        'error loading network configuration {d}/10-n.conf: type: "../../bin/sh" is not the file name of',
     ),
     "unknown version": (
         {"10-n.conf": {"cniVersion": "9.9.9", "name": "n", **PTP}},
@@ -103,6 +140,55 @@ def test_plugins(site: Site, box: str, fault: str) -> None:
     refused(site, box, message)
 
 
+def wrong_architecture(path: str) -> None:
+    """A program of this machine, said to be for another (e_machine 0xF3F3)."""
+    with open("/bin/true", "rb") as file:
+        data = bytearray(file.read())
+    data[18:20] = b"\xf3\xf3"
+    with open(path, "wb") as file:
+        file.write(data)
+    os.chmod(path, 0o755)
+
+
+def not_executable(path: str) -> None:
+    with open(path, "w") as file:
+        file.write("#!/bin/sh\n")
+
+
+def no_interpreter(path: str) -> None:
+    with open(path, "w") as file:
+        file.write("#!/no/such/interpreter\n")
+    os.chmod(path, 0o755)
+
+
+def empty(path: str) -> None:
+    with open(path, "w"):
+        pass
+    os.chmod(path, 0o755)
+
+
+@pytest.mark.promise("P7")
+@pytest.mark.promise("P9")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (wrong_architecture, "plugin {p} failed at ADD: exec {p}: exec format error"),
+        (empty, "plugin {p} failed at ADD: exec {p}: exec format error"),
+        (no_interpreter, "plugin {p} failed at ADD: exec {p}: no such file or directory"),
+        (not_executable, 'plugin "bad" cannot be used: {p} is not executable'),
+    ],
+)
+def test_programs_that_cannot_be_started(
+    site: Site, box: str, make: Callable[[str], None], message: str
+) -> None:
+    path = f"{site.host.config}/net.d/bad"
+    make(path)
+    site.host.network("zz-n.conf", {"name": "n", "type": "bad"})
+    refused(site, box, 'error adding network "n": ' + message.format(p=path))
+    os.unlink(path)
+    site.collect()
+
+
 @pytest.mark.promise("P7")
 @pytest.mark.promise("P9")
 @pytest.mark.parametrize("fault", FILES)
@@ -133,7 +219,8 @@ def test_selections_and_arguments(site: Site, box: str, net: str, message: str) 
 
 @pytest.mark.promise("P7")
 def test_a_hanging_plugin_is_killed_with_what_it_has_started(host: Host) -> None:
-    host.plugin("bad", '[ "$CNI_COMMAND" = ADD ] || exit 0\nsleep 1717 & wait')
+    """Also what has left its process group."""
+    host.plugin("bad", '[ "$CNI_COMMAND" = ADD ] || exit 0\nsetsid sleep 1717 & sleep 1717 & wait')
     host.network("zz-n.conf", {"name": "n", "type": "bad"})
     done, _ = host.setup("default,n", limit=2)
     assert done["error"].startswith(

@@ -151,8 +151,8 @@ def run(
     ``input`` is its standard input (None: /dev/null), ``stderr`` an fd instead of collecting it,
     ``timeout`` in seconds, ``limit`` the most bytes of output.  With ``check`` an exit code other than
     0 is an RktError that quotes the program's last line of error and the command.  On the time limit, or
-    any other exception, the program is killed, with ``group`` also what it started itself; only the
-    program is waited for.
+    any other exception, the program is killed, with ``group`` also what it started itself (but what has both
+    left its process group and lost its parent); only the program is waited for.
     """
     out_reader, out_writer = os.pipe2(os.O_CLOEXEC)
     err_reader, err_writer = os.pipe2(os.O_CLOEXEC) if stderr is None else (-1, stderr)
@@ -248,7 +248,7 @@ class _Collector:
             return exit_code(os.waitpid(pid, 0)[1])
         finally:
             if not waited:
-                os.kill(-pid if group else pid, _SIGKILL)
+                _kill(pid, group=group)
                 os.waitpid(pid, 0)
             os.close(pidfd)
 
@@ -265,6 +265,17 @@ class _Collector:
             return False
         self.streams[fd] += data
         return bool(data)
+
+
+def _kill(pid: int, *, group: bool) -> None:
+    """Kill a child of ours, with ``group`` its process group and all its descendants."""
+    others = descendants(pid) if group else []
+    os.kill(-pid if group else pid, _SIGKILL)
+    for other in others:
+        try:
+            os.kill(other, _SIGKILL)
+        except ProcessLookupError:
+            continue
 
 
 def exit_code(status: int) -> int:
@@ -289,6 +300,14 @@ def children(pid: int) -> list[int]:
                 return _children_by_parent(pid)
         except ProcessLookupError:
             continue
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """The children of a process, their children, and so on."""
+    found = children(pid)
+    for child in found:
+        found.extend(children(child))
     return found
 
 

@@ -29,6 +29,8 @@ ADDRESSES = "ips"
 MAC = "mac"
 BANDWIDTH = "bandwidth"
 _MASQUERADING = ("ptp", "bridge")
+# What of a configuration is for the runtime; plugins do not get it.
+_OF_THE_RUNTIME = ("capabilities", "cniVersions")
 # The oldest version whose results say which interface of the host belongs to the pod.
 _BANDWIDTH_VERSION = "0.4.0"
 
@@ -85,6 +87,7 @@ class Network:
             if not config.is_at_least(0, 4):
                 self.version = _BANDWIDTH_VERSION
         self._verbatim = not config.is_list and not limited and members[0] == config.plugins[0]
+        self._verbatim &= self.version == config.plugins[0].get("cniVersion", "")
         self.steps = [Step(member, plugins.look_up(member["type"], places)) for member in members]
 
     def _adapted(self, plugin: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +111,7 @@ class Network:
         """What a plugin reads; a single configuration that nothing is added to is handed over as it is."""
         if self._verbatim and previous is None:
             return self.config.text
-        value = {key: member for key, member in step.config.items() if key != "capabilities"}
+        value = {key: member for key, member in step.config.items() if key not in _OF_THE_RUNTIME}
         value["name"] = self.config.name
         if self.version:
             value["cniVersion"] = self.version
@@ -127,7 +130,7 @@ class Network:
             except RktError as exc:
                 raise _translated(exc, self.config.name) from None
             try:
-                result = Result(answer) if answer is not None else None
+                result = _result(answer)
             except RktError as exc:
                 raise RktError(
                     f"plugin {step.path} answered ADD with a result that is wrong: {exc}"
@@ -152,6 +155,16 @@ class Network:
         for step in self.steps:
             text = self.text(step, self.previous)
             plugins.run("CHECK", step.path, text, invocation=invocation, version=self.version)
+
+
+def _result(answer: Any) -> Result | None:
+    """RktError also for an error object that came with exit code 0."""
+    if answer is None:
+        return None
+    result = Result(answer)
+    if not result.addresses and answer.get("code") and "msg" in answer:
+        raise RktError(f"it says {plugins.shorten(plugins.error_text(answer))}")
+    return result
 
 
 def _translated(error: RktError, network: str) -> RktError:

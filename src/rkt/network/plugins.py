@@ -25,7 +25,7 @@ _OUTPUT_LIMIT = 4 << 20
 
 
 class Refusal(RktError):
-    """A plugin ended by itself and said no."""
+    """A plugin ended by itself and said no, or is no program at all: there is nothing that it has left."""
 
 
 class Invocation:
@@ -92,6 +92,10 @@ def find(name: str, places: list[str]) -> str:
     path = look_up(name, places)
     if path:
         return path
+    for directory in places:
+        path = os.path.join(directory, name)
+        if os.path.isfile(path):
+            raise RktError(f'plugin "{name}" cannot be used: {path} is not executable')
     raise RktError(
         f'could not find plugin "{name}" in {":".join(places)}',
         hint="install the package containernetworking-plugins, or put it into one of these directories",
@@ -102,8 +106,8 @@ def run(command: str, path: str, text: str, *, invocation: Invocation, version: 
     """Run one plugin with ``text`` as its configuration and return its decoded answer, None for no answer.
 
     Raises RktError naming the plugin and what it said (a CNI error object, its standard error, or
-    garbage), ``Refusal`` if it ended by itself with an exit code.  A plugin that takes longer than the
-    time limit is killed, with all it has started.
+    garbage), ``Refusal`` if it could not be started or ended by itself with an exit code.  A plugin that
+    takes longer than the time limit is killed, with all it has started.
     """
     environment = invocation.environment(command, version)
     start = time.monotonic()
@@ -117,7 +121,9 @@ def run(command: str, path: str, text: str, *, invocation: Invocation, version: 
             limit=_OUTPUT_LIMIT,
             group=True,
         )
-    except (OSError, RktError) as exc:
+    except OSError as exc:  # it did not start
+        raise Refusal(f"plugin {path} failed at {command}: {describe(exc)}") from None
+    except RktError as exc:
         if time.monotonic() - start >= invocation.time_limit:
             raise RktError(
                 f"plugin {path} failed at {command}: killed, as it had not ended after "
@@ -133,7 +139,7 @@ def run(command: str, path: str, text: str, *, invocation: Invocation, version: 
     try:
         return gojson.loads(answer)
     except RktError:
-        shown = _shorten(answer.decode(errors="replace"))
+        shown = shorten(answer.decode(errors="replace"))
         raise RktError(f"plugin {path} answered {command} with something that is not JSON: {shown}") from None
 
 
@@ -145,16 +151,22 @@ def _failure(path: str, command: str, done: process.Completed) -> str:
     except RktError:
         value = None
     said = ""
-    if isinstance(value, dict) and isinstance(value.get("msg"), str):
-        said = value["msg"]
-        if isinstance(value.get("details"), str) and value["details"]:
-            said += f"; {value['details']}"
+    if isinstance(value, dict):
+        said = error_text(value)
     said = said or done.stderr.decode(errors="replace").strip() or text
     how = f"signal {done.status - 128}" if done.status > 128 else f"exit code {done.status}"
-    return f"plugin {path} failed at {command} ({how})" + (f": {_shorten(said)}" if said else "")
+    return f"plugin {path} failed at {command} ({how})" + (f": {shorten(said)}" if said else "")
 
 
-def _shorten(text: str) -> str:
+def error_text(value: dict[str, Any]) -> str:
+    """What an error object says; empty if it says nothing."""
+    said, details = value.get("msg"), value.get("details")
+    if not isinstance(said, str):
+        return ""
+    return f"{said}; {details}" if isinstance(details, str) and details else said
+
+
+def shorten(text: str) -> str:
     line = " ".join(text.split())
     line = "".join(character if character.isprintable() else "?" for character in line)
     return line if len(line) <= _SHOWN else line[:_SHOWN] + "..."

@@ -108,11 +108,15 @@ def test_a_plugin_that_never_stops_writing_is_killed(directory: str) -> None:
 
 
 def test_a_missing_plugin_says_where_it_was_looked_for(directory: str) -> None:
-    os.chmod(os.path.join(directory, "echo"), 0o644)
-    for name in ("nosuch", "echo"):
+    path = os.path.join(directory, "echo")
+    os.chmod(path, 0o644)
+    for name, message in (
+        ("nosuch", f'could not find plugin "nosuch" in {directory}:/nowhere'),
+        ("echo", f'plugin "echo" cannot be used: {path} is not executable'),
+    ):
         with pytest.raises(RktError) as caught:
             plugins.find(name, [directory, "/nowhere"])
-        assert str(caught.value) == f'could not find plugin "{name}" in {directory}:/nowhere'
+        assert str(caught.value) == message
 
 
 def test_directories_in_order() -> None:
