@@ -84,7 +84,16 @@ print(gojson.dumps([one_line(fault) for fault in faults]))
 """
 
 
-_CHECK = _TEARDOWN.replace("lifecycle.teardown(", "lifecycle.check(")
+_CHECK = """
+import os, sys
+sys.path.insert(0, {source!r})
+from rkt.errors import one_line
+from rkt.network.check import check
+from rkt.appc import gojson
+pod, uuid, config, limit = sys.argv[1:]
+found = check(pod, uuid, config, time_limit=float(limit))
+print(gojson.dumps([one_line(fault) for _, fault in found if fault]))
+"""
 
 
 class Host:

@@ -262,9 +262,8 @@ if command == "ADD":
         {"name": interface, "sandbox": netns}], "ips": [{"address": "10.200.0.2/24", "gateway": "10.200.0.1",
         "interface": 1}], "dns": {"nameservers": ["10.200.0.1"], "search": ["own.test"]}}))
 elif command == "CHECK":
-    if not os.path.exists("/sys/class/net/" + name) and subprocess.run(["ip", "link", "show", name],
-            capture_output=True).returncode:
-        print(json.dumps({"cniVersion": config["cniVersion"], "code": 100, "msg": name + " is gone"}))
+    if ",UP" not in subprocess.run(["ip", "link", "show", name], capture_output=True, text=True).stdout:
+        print(json.dumps({"cniVersion": config["cniVersion"], "code": 100, "msg": name + " is down"}))
         sys.exit(1)
 elif command == "DEL":
     subprocess.run(["ip", "link", "delete", name], capture_output=True)
@@ -296,10 +295,10 @@ def test_a_third_partys_plugin(host: Host, clean: None, own: str) -> None:
     finally:
         end(pod)
     assert host.check() == []
-    host.ok("ip", "link", "delete", "own" + UUID[:8])
+    host.ok("ip", "link", "set", "own" + UUID[:8], "down")
     (fault,) = host.check()
     assert fault.startswith('error checking network "own": plugin ')
-    assert f"own{UUID[:8]} is gone" in fault
+    assert f"own{UUID[:8]} is down" in fault
     assert host.teardown() == []
     with open(own) as file:
         calls = [json.loads(line) for line in file]
@@ -326,20 +325,160 @@ def test_debug_checks_what_was_made(host: Host, clean: None, own: str) -> None:
 
 @pytest.mark.parametrize("version", ["0.4.0", "1.0.0"])
 def test_the_standard_plugins_check(host: Host, clean: None, version: str) -> None:
+    """What only the plugins know: the route, the setting of the link.  Older networks are not asked."""
     ptp = {"type": "ptp", "ipMasq": True, "ipam": ipam("10.77.7.0/24", routes=[{"dst": "0.0.0.0/0"}])}
     host.network("10-c.conflist", conflist("c", ptp, {"type": "tuning", "mtu": 1400}, version=version))
-    host.network(
-        "20-d.conf", {"cniVersion": "0.3.1", "name": "d", "type": "ptp", "ipam": ipam("10.77.8.0/24")}
-    )
+    old = {"cniVersion": "0.3.1", "name": "d", "type": "ptp", "ipam": ipam("10.77.8.0/24")}
+    host.network("20-d.conf", old)
     done, inside = host.start("c,d", "cat")
     assert "error" not in done
     assert host.check() == []
-    host.ok("nsenter", f"--net={done['netns']}", "ip", "link", "set", "eth0", "down")
-    host.ok("nsenter", f"--net={done['netns']}", "ip", "address", "flush", "dev", "eth0")
+    enter = ["nsenter", f"--net={done['netns']}", "ip"]
+    for interface in ("eth0", "eth1"):
+        host.ok(*enter, "link", "set", interface, "mtu", "1300")
+    (fault,) = host.check()
+    assert fault.startswith('error checking network "c": plugin /usr/lib/cni/tuning failed at CHECK')
+    host.ok(*enter, "link", "set", "eth0", "mtu", "1400")
+    assert host.check() == []
+    host.ok(*enter, "route", "delete", "default")
     (fault,) = host.check()
     assert fault.startswith('error checking network "c": plugin /usr/lib/cni/ptp failed at CHECK')
     end(inside)
     assert host.teardown() == []
+
+
+def test_a_list_that_is_not_to_be_checked(host: Host, clean: None) -> None:
+    host.plugin("own", f'echo "$CNI_COMMAND" >>{host.directory}/calls; echo \'{{"cniVersion":"1.0.0"}}\'')
+    host.network("10-l.conflist", {**conflist("l", {"type": "own"}), "disableCheck": True})
+    assert "error" not in host.setup("l", debug=True)[0]
+    assert host.check() == []
+    assert host.teardown() == []
+    with open(f"{host.directory}/calls") as file:
+        assert file.read().split() == ["ADD", "DEL"]
+
+
+# Answers every command with what it was given: its configuration and the version in its environment.
+RECORDER = """
+cat >>{log}; echo " $CNI_COMMAND $CNI_VERSION" >>{log}
+echo '{{"cniVersion":"1.1.0","interfaces":[{{"name":"eth0","sandbox":"'$CNI_NETNS'","mtu":1500}}],
+"ips":[{{"address":"10.77.20.2/24","interface":0}}],"routes":[{{"dst":"0.0.0.0/0","mtu":1400,"table":5}}]}}'
+"""
+
+
+def recorded(host: Host) -> list[tuple[dict[str, Any], str, str]]:
+    with open(f"{host.directory}/calls") as file:
+        lines = [line.rsplit(" ", 2) for line in file.read().splitlines()]
+    return [(json.loads(text), command, version) for text, command, version in lines]
+
+
+def test_version_1_1_0(host: Host, clean: None) -> None:
+    """A plugin that knows it gets it and may answer in it; the distribution's say that they do not."""
+    host.plugin("newer", RECORDER.format(log=f"{host.directory}/calls"))
+    host.network("10-n.conf", {"cniVersion": "1.1.0", "name": "n", "type": "newer"})
+    done, _ = host.setup("n")
+    assert (done["networks"][0]["ip"], done["networks"][0]["mask"]) == ("10.77.20.2", "255.255.255.0")
+    assert host.teardown() == []
+    assert [(value["cniVersion"], command, version) for value, command, version in recorded(host)] == [
+        ("1.1.0", "ADD", "1.1.0"),
+        ("1.1.0", "DEL", "1.1.0"),
+    ]
+    assert recorded(host)[1][0]["prevResult"]["routes"] == [{"dst": "0.0.0.0/0", "mtu": 1400, "table": 5}]
+    host.network(
+        "10-n.conf", {"cniVersion": "1.1.0", "name": "n", "type": "ptp", "ipam": ipam("10.77.21.0/24")}
+    )
+    done, _ = host.setup("n")
+    assert done["error"].startswith('error adding network "n": plugin /usr/lib/cni/ptp failed at ADD')
+    assert "1.1.0" in done["error"]
+
+
+def test_a_choice_of_versions(host: Host, clean: None) -> None:
+    """``cniVersions``: the latest that rkt knows, which is what plugins are told."""
+    host.plugin("own", RECORDER.format(log=f"{host.directory}/calls"))
+    choice = ["0.4.0", "2.0.0", "1.1.0", "1.0.0", "0.3.1"]
+    host.network("10-n.conf", {"cniVersions": choice, "name": "n", "type": "own"})
+    ptp = {"name": "p", "type": "ptp", "ipam": ipam("10.77.21.0/24")}
+    host.network("20-p.conf", {"cniVersion": "0.3.0", "cniVersions": ["0.4.0"], **ptp})
+    host.network("30-q.conf", {"cniVersions": ["7.0.0"], "name": "q", "type": "own"})
+    done, _ = host.setup("n,p")
+    assert [network["ip"] for network in done["networks"]] == ["10.77.20.2", "10.77.21.2"]
+    assert host.teardown() == []
+    (value, _, version) = recorded(host)[0]
+    assert (value["cniVersion"], version) == ("1.0.0", "1.0.0")
+    assert "cniVersions" not in value
+    done, _ = host.setup("q")
+    assert "cniVersions: rkt knows none of them" in done["error"]
+
+
+# As flannel's: takes a subnet from a file that its daemon keeps, and lets another plugin do the rest.
+DELEGATING = r"""#!/usr/bin/python3
+import ipaddress, json, os, subprocess, sys
+config = json.load(sys.stdin)
+state = os.path.join(config["stateDir"], os.environ["CNI_CONTAINERID"])
+if os.environ["CNI_COMMAND"] == "ADD":
+    with open(config["subnetFile"]) as file:
+        subnet = dict(line.strip().split("=") for line in file)
+    network = str(ipaddress.ip_interface(subnet["FLANNEL_SUBNET"]).network)
+    inner = {"type": "bridge", "isGateway": True, **config["delegate"], "name": config["name"],
+        "cniVersion": config["cniVersion"], "mtu": int(subnet["FLANNEL_MTU"]),
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": network}]],
+            "routes": [{"dst": subnet["FLANNEL_NETWORK"]}]}}
+    with open(state, "w") as file:
+        json.dump(inner, file)
+else:
+    if not os.path.exists(state):
+        sys.exit(0)
+    with open(state) as file:
+        inner = json.load(file)
+for directory in os.environ["CNI_PATH"].split(":"):
+    path = os.path.join(directory, inner["type"])
+    if os.access(path, os.X_OK):
+        done = subprocess.run([path], input=json.dumps(inner), text=True)
+        if os.environ["CNI_COMMAND"] == "DEL" and done.returncode == 0:
+            os.unlink(state)
+        sys.exit(done.returncode)
+sys.exit("no plugin " + inner["type"])
+"""
+
+
+def test_a_plugin_that_delegates(host: Host) -> None:
+    """The interface of flannel: two pods by one bridge, the rest of its network by a route."""
+    path = os.path.join(host.config, "net.d", "delegating")
+    with open(path, "w") as file:
+        file.write(DELEGATING)
+    os.chmod(path, 0o755)
+    state = os.path.join(host.directory, "state")
+    os.mkdir(state)
+    with open(f"{host.directory}/subnet.env", "w") as file:
+        file.write("FLANNEL_NETWORK=10.240.0.0/16\nFLANNEL_SUBNET=10.240.7.1/24\nFLANNEL_MTU=1450\n")
+    value = {
+        "type": "delegating",
+        "subnetFile": f"{host.directory}/subnet.env",
+        "stateDir": state,
+        "delegate": {"bridge": "testbr2"},
+    }
+    host.network("10-f.conf", {"cniVersion": "0.3.1", "name": "f", **value})
+    before = host.state()
+    first, server = host.start("f", *serve("first", 80), ports=[("tcp", "", 8080, 80)])
+    assert "error" not in first
+    assert server.stdout is not None
+    assert server.stdout.readline() == "listening\n"
+    assert first["networks"][0]["ip"] == "10.240.7.2"
+    assert host.fetch("127.0.0.1", 8080) == "first 80 10.240.7.1"
+    code = (
+        "import socket, subprocess\n"
+        "print(socket.create_connection(('10.240.7.2', 80), 9).recv(99).decode())\n"
+        "print(subprocess.run(['ip', 'route'], capture_output=True, text=True).stdout)\n"
+        "print(open('/sys/class/net/eth0/mtu').read())"
+    )
+    _, inside = host.setup("f", *python(code), uuid=OTHER)
+    assert inside.startswith("first 80 10.240.7.3\n")
+    assert "10.240.0.0/16 via 10.240.7.1 dev eth0" in inside
+    end(server)
+    assert host.teardown() == []
+    assert host.teardown(OTHER) == []
+    assert os.listdir(state) == []
+    host.ok("ip", "link", "delete", "testbr2")
+    assert host.state() == before
 
 
 def test_configuration_of_the_user_and_the_system(

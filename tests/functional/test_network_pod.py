@@ -91,6 +91,52 @@ def test_forwarded_port_of_a_pod(site: Site, tmp_path: os.PathLike[str]) -> None
         pod.communicate(timeout=30)
 
 
+@pytest.mark.parametrize("firewall", ["iptables", "nft"])
+def test_the_network_of_a_running_pod_is_checked(
+    site: Site, tmp_path: os.PathLike[str], firewall: str
+) -> None:
+    """By what rkt knows, and by the plugins of a network whose version has CHECK."""
+    if firewall == "nft":
+        site.host.without_iptables()
+    app = aci.app("/bin/sleep", "1000", ports=[{"name": "web", "protocol": "tcp", "port": 8000}])
+    image = aci.busybox(os.path.join(tmp_path, "sleep.aci"), app=app)
+    site.host.network("10-dual.conf", DUAL)
+    pod = site.start("--net=default,dual", "--port=web:8080", image)
+    try:
+        uuid, _ = wait_for_networks(site)
+        done = site("status", "--check-network", uuid)
+        assert (done.code, done.err) == (0, ""), done
+        assert done.lines[-2:] == ["network-dual=ok", "network-default=ok"]
+        with open(os.path.join(site.program.dir, "pods/run", uuid, "netns")) as file:
+            enter = ["nsenter", f"--net={file.read()}", "ip"]
+        for family in ("-4", "-6"):
+            site.host.ok(*enter, family, "route", "delete", "default", "dev", "eth0")
+        done = site("status", "--check-network", uuid)
+        assert done.code == 254
+        assert done.lines[-2:] == ["network-dual=failed", "network-default=ok"]
+        assert done.err.startswith(
+            'status: error checking network "dual": plugin /usr/lib/cni/ptp failed at CH'
+        )
+        site.host.ok(*enter, "-6", "address", "flush", "dev", "eth0", "scope", "global")
+        done = site("status", "--check-network", "--format=json", uuid)
+        assert (done.code, json.loads(done.out)["state"]) == (254, "running")
+        assert "interface eth0 of the pod has not the address fd00:90::2" in done.err
+        if firewall == "nft":
+            site.host.ok("nft", "flush", "ruleset")
+        else:
+            site.host.ok("iptables", "-t", "nat", "-F", "POSTROUTING")
+        done = site("status", "--check-network", uuid)
+        assert done.lines[-2:] == ["network-dual=failed", "network-default=failed"]
+        assert '"default": rules for forwarded ports or masquerading are missing' in done.err
+        site("stop", "--force", uuid)
+    finally:
+        pod.terminate()
+        pod.communicate(timeout=30)
+    done = site("status", "--check-network", uuid)
+    assert done.code == 254
+    assert f'status: pod "{uuid}" is not running: its network cannot be checked' in done.err
+
+
 @pytest.mark.promise("P9")
 def test_a_network_that_cannot_be_set_up_fails_the_pod(site: Site, box: str) -> None:
     result = site.run("--net=nosuch", box)

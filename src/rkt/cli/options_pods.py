@@ -95,6 +95,12 @@ TABLE = {
         "apps.\n\n"
         "The --wait " + WAIT + ".",
         (
+            Option(
+                "check-network",
+                "bool",
+                "false",
+                "look whether the networks of a running pod are as they were made, and ask their plugins",
+            ),
             FORMAT,
             UUID_FILE,
             Option("wait", "wait", "false", "wait until the pod has ended, then print", bare="true"),

@@ -36,9 +36,9 @@ def run(call: Call) -> int:
         if call.flags["wait-ready"]:
             pod = _wait(pod, call.flags["wait-ready"], _is_ready, "be ready")
         _print(call, pod)
+        return _check_network(call, pod) if call.flags["check-network"] else 0
     finally:
         pod.close()
-    return 0
 
 
 def _wait(pod: Pod, limit: int, done: Callable[[Pod], bool], what: str) -> Pod:
@@ -72,6 +72,22 @@ def _is_ready(pod: Pod) -> bool:
     if _has_ended(pod):
         raise RktError(f'pod "{pod.uuid}" has ended before it was ready')
     return False
+
+
+def _check_network(call: Call, pod: Pod) -> int:
+    """A line per network, ``network-NAME=ok`` or ``failed`` (not in JSON); 254 if one failed, and why."""
+    from rkt.network.check import check
+
+    if pod.state != state.RUNNING:
+        raise RktError(f'pod "{pod.uuid}" is not running: its network cannot be checked')
+    code = 0
+    for name, fault in check(pod.path, pod.uuid, call.globals.local_config):
+        if not call.flags["format"]:
+            call.print(f"network-{name}={'failed' if fault else 'ok'}")
+        if fault is not None:
+            pods.report(call, fault)
+            code = 254
+    return code
 
 
 def _print(call: Call, pod: Pod) -> None:

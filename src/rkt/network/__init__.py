@@ -14,7 +14,8 @@ conflicts      which programs of the host have them
 conntrack      flows of UDP to ports that change hands
 firewall       rules for ports and masquerading, by iptables or nftables
 record         what a pod's directory remembers of all this
-lifecycle      ``setup`` (and ``check``) of a pod's network
+lifecycle      ``setup`` of a pod's network
+check          ``check`` of a running pod's network
 teardown       ``teardown``, with ``leases`` for what a plugin left that is not there any more
 ============== =========================================================================================
 

@@ -23,6 +23,9 @@ STAGE1_DIRECTORY = "etc/rkt/net.d"
 LOCAL_DIRECTORY = "net.d"
 SUFFIXES = (".conf", ".conflist")
 SIZE_LIMIT = 1 << 20
+# Versions of the CNI specification that rkt knows, oldest first; one that is written alone in a file is the
+# plugins' affair.
+VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0")
 
 # Verbatim rkt's two networks: file name and content.
 BUILTIN = (
@@ -76,7 +79,9 @@ class NetworkConfig:
         self.text = text
         value = _object(gojson.loads(text), "the configuration")
         self.name = _string(value, "name")
-        self.cni_version = _string(value, "cniVersion", "")
+        if "/" in self.name or not self.name.isprintable() or self.name in (".", ".."):
+            raise RktError(f"name: {self.name!r} is not the name of a network")
+        self.cni_version = _version(value)
         self.disable_check = value.get("disableCheck") is True
         self.is_list = "plugins" in value
         if self.is_list:
@@ -210,6 +215,20 @@ def _file_names(directory: str) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(name for name in names if name.endswith(SUFFIXES))
+
+
+def _version(value: dict[str, Any]) -> str:
+    """The version plugins are asked in: of a choice (``cniVersions``) the latest that rkt knows."""
+    choice = value.get("cniVersions") or []
+    if not isinstance(choice, list):
+        raise RktError("cniVersions: expected a list")
+    alone = _string(value, "cniVersion", "")
+    known = [version for version in VERSIONS if version in (alone, *choice)]
+    if not choice:
+        return alone
+    if not known:
+        raise RktError(f"cniVersions: rkt knows none of them, only {', '.join(VERSIONS)}")
+    return known[-1]
 
 
 def _object(value: object, path: str) -> dict[str, Any]:

@@ -140,6 +140,23 @@ def exists(uuid: str) -> bool:
     return any(f"-N {chain}" in listed for chain in chains(uuid))
 
 
+def is_in_place(kind: str, uuid: str) -> bool:
+    """Whether the rules of a pod are all reached and none of their chains is empty."""
+    if kind == NFT:
+        return f"table inet {_table_name(uuid)}\n" in _run(["nft", "list", "tables"])
+    found = False
+    for program, tables in (("iptables", ("raw", "nat")), ("ip6tables", ("nat",))):
+        for table in tables if is_installed(program) else ():
+            listed = _list(program, table)
+            for chain in chains(uuid):
+                if f"-N {chain}" in listed:
+                    found = True
+                    has_rules = any(line.startswith(f"-A {chain} ") for line in listed)
+                    if not has_rules or not any(line.endswith(f" -j {chain}") for line in listed):
+                        return False
+    return found
+
+
 def remove_masquerading(uuid: str) -> None:
     """Take away what CNI plugins put into the nat tables for a pod whose namespace is gone.
 

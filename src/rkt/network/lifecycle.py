@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rkt.network.forwarding import ForwardedPort
     from rkt.network.result import Dns, Result
 
-__all__ = ["NetworkRequest", "NetworkSetup", "check", "is_recorded", "setup", "teardown"]
+__all__ = ["NetworkRequest", "NetworkSetup", "is_recorded", "setup", "teardown"]
 
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:@_-")
@@ -397,41 +397,3 @@ def _rates(limit: int) -> dict[str, int]:
 def is_recorded(pod_dir: str) -> bool:
     """Whether anything is left for ``teardown``: then the directory must stay."""
     return any(os.path.lexists(os.path.join(pod_dir, name)) for name in (record.RECORD, record.NETNS))
-
-
-def check(
-    pod_dir: str,
-    uuid: str,
-    local_config: str = "/etc/rkt",
-    stage1_root: str = "stage1/rootfs",
-    *,
-    time_limit: float = plugins.TIME_LIMIT,
-) -> list[RktError]:
-    """Ask the plugins of a running pod whether its networks are as they made them (CNI's CHECK).
-
-    Networks older than version 0.4.0 of the specification, or with ``disableCheck``, have nothing to ask.
-    """
-    pod_dir = os.path.abspath(pod_dir)
-    faults: list[RktError] = []
-    try:
-        netns, known = record.load_netns(pod_dir), record.load(pod_dir)
-    except RktError as exc:
-        return [exc]
-    if known is None:
-        return []
-    places = plugins.directories([local_config], os.path.join(pod_dir, stage1_root))
-    places.extend(place for place in known.places if place not in places)
-    for entry in known.attachments:
-        try:
-            config = configuration.read(os.path.join(pod_dir, entry.conf_path))
-            network = Network(config, entry, places)
-            network.require(places)
-            invocation = plugins.Invocation(
-                *(uuid, netns, entry.if_name), args=entry.args, directories=places, time_limit=time_limit
-            )
-            network.check(invocation)
-        except RktError as exc:
-            fault = RktError(f'error checking network "{entry.net_name}"')
-            fault.__cause__ = exc
-            faults.append(fault)
-    return faults
