@@ -55,6 +55,11 @@ def leftovers(rkt: driver.Rkt, uuids: list[str]) -> list[str]:
     return found + pods(rkt)
 
 
+def children(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(word) for word in file.read().split()]
+
+
 class Running:
     """A pod left running; ``with`` ends it."""
 
@@ -100,6 +105,26 @@ class Running:
         while not os.path.exists(full):
             assert time.monotonic() < deadline, f"{path} did not appear"
             time.sleep(0.02)
+
+    @property
+    def first(self) -> int:
+        """The pod's process 1."""
+        (pid,) = children(self.supervisor)
+        return pid
+
+    def find(self, command: str, seconds: float = 15) -> int:
+        """The process of the pod with this command line: ready says only that it was started."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for pid in children(self.first):
+                try:
+                    with open(f"/proc/{pid}/cmdline", "rb") as file:
+                        if file.read().rstrip(b"\0").replace(b"\0", b" ").decode() == command:
+                            return pid
+                except (FileNotFoundError, ProcessLookupError):
+                    continue
+            time.sleep(0.02)
+        raise AssertionError(f"the pod has no process {command!r}")
 
     def enter(self, *command: str, **options: object) -> driver.Result:
         return self.rkt("enter", self.uuid, *command, **options)

@@ -99,7 +99,7 @@ def _main(pod: Running) -> int:
     pid = _systemd(pod)
     deadline = time.monotonic() + 15
     while time.monotonic() < deadline:
-        main = target._main_process(pid, "ends", "ends.service")
+        main = target.main_process(pid, "ends", "ends.service")
         if main:
             with open(f"/proc/{main}/status") as file:
                 (caught,) = [line.split()[1] for line in file if line.startswith("SigCgt")]

@@ -140,13 +140,6 @@ def test_flags_that_fly_does_not_have(fly: Run, box: str) -> None:
     assert result.out == f"Warning: -hostname not supported; ignoring\n{os.uname().nodename}\n"
 
 
-def test_isolators_that_need_a_control_group_are_named(fly: Run, box: str) -> None:
-    result = fly(box, "--memory=64M", "--cpu=1")
-    assert result.code == 0
-    for name in ("resource/memory", "resource/cpu"):
-        assert f"warning: isolator {name} is not enforced by flavor fly" in result.err
-
-
 def test_debug_prints_the_plan(fly: Run, box: str) -> None:
     result = fly("--debug", box)
     assert "stage1: mount tmpfs on /tmp" in result.err

@@ -6,7 +6,6 @@ The hierarchies are those of this machine, of version 1 or 2; tests/hosts has th
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -46,27 +45,6 @@ def _limits(pid: int) -> dict[str, str]:
     }
 
 
-def _process(pod: Running, command: str) -> int:
-    """The process of the pod with this command line; ready says that it was started, not how far it is."""
-    (first,) = _children(pod.supervisor)
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline:
-        for pid in _children(first):
-            try:
-                with open(f"/proc/{pid}/cmdline", "rb") as file:
-                    if file.read().rstrip(b"\0").replace(b"\0", b" ").decode() == command:
-                        return pid
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-        time.sleep(0.02)
-    raise AssertionError(f"the pod has no process {command!r}")
-
-
-def _children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(word) for word in file.read().split()]
-
-
 @pytest.mark.promise("P5")
 @USERS
 def test_limits_hold_for_each_app_and_for_what_is_entered(
@@ -77,7 +55,7 @@ def test_limits_hold_for_each_app_and_for_what_is_entered(
     words = [box, "--name=one", "--memory=32Mi", "--cpu=505m", "--cpu-shares=777", *sleep, "1100", "---"]
     words += [box, "--name=two", "--memory=48Mi", *sleep, "1101", "---", box, "--name=free", *sleep, "1102"]
     with Running(rkt, *users, *words) as pod:
-        one, two, free = (_limits(_process(pod, f"/bin/sleep {seconds}")) for seconds in (1100, 1101, 1102))
+        one, two, free = (_limits(pod.find(f"/bin/sleep {seconds}")) for seconds in (1100, 1101, 1102))
         hierarchy = cgroup.hierarchy_of("cpu")
         assert hierarchy is not None
         shares = "75" if hierarchy.unified else "777"
@@ -87,7 +65,7 @@ def test_limits_hold_for_each_app_and_for_what_is_entered(
         assert free["quota"] == "-1"
         # /proc of the host is not in the pod; its own names the cgroup as the pod's systemd does
         mine = rkt("enter", "--app=one", pod.uuid, "/bin/cat", "/proc/self/cgroup")
-        outside = cgroup.own(_process(pod, "/bin/sleep 1100"))
+        outside = cgroup.own(pod.find("/bin/sleep 1100"))
         for controller, path in cgroup.parse(mine.out).items():
             assert outside[controller].endswith(path.rstrip("/")), (controller, path)
         assert "warning" not in pod.rkt("status", pod.uuid).err
@@ -112,7 +90,7 @@ def test_an_app_that_exceeds_its_memory_is_killed(rkt: driver.Rkt, box: str, use
 def test_a_small_share_of_a_processor_is_exact(rkt: driver.Rkt, box: str) -> None:
     """5m is half a per cent: the kernel takes it over a longer period."""
     with Running(rkt, box, "--cpu=5m", "--exec=/bin/sleep", "--", "1103") as pod:
-        pid = _process(pod, "/bin/sleep 1103")
+        pid = pod.find("/bin/sleep 1103")
         quota = int(_value(pid, "cpu", "cpu.cfs_quota_us", "cpu.max").split()[0])
         period = int(_value(pid, "cpu", "cpu.cfs_period_us", "cpu.max").split()[-1])
         assert quota * 200 == period

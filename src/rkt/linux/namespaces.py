@@ -8,6 +8,7 @@ from rkt.errors import RktError
 from rkt.linux import libc
 from rkt.linux.failure import named
 
+CLONE_FS = 0x200
 CLONE_NEWTIME = 0x80
 CLONE_NEWNS = 0x20000
 CLONE_NEWCGROUP = 0x2000000

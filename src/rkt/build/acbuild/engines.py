@@ -17,6 +17,7 @@ from rkt.appc.isolators import DEFAULT_CAPABILITIES
 from rkt.errors import RktError
 from rkt.linux import mount, paths, seccomp
 from rkt.stage1.common import executable
+from rkt.stage1.common.relaxed import Relaxed
 from rkt.stage1.fly import application, confinement
 from rkt.stage1.fly import root as roots
 from rkt.stage1.systemd import prepare, supervisor
@@ -111,9 +112,8 @@ def chroot(place: Place, command: Command, ready: Callable[[], None]) -> None:
     plan.tmp = False  # what a step puts there is for the next one
     if place.resolv_conf:
         plan.files.append((RESOLV_CONF, RESOLV_CONF, True))
-    confined = confinement.plan(
-        App(user="0", group="0"), 0, disable_capabilities=False, disable_seccomp=False
-    )
+    relaxed = Relaxed(capabilities=False, paths=False, seccomp=False)
+    confined = confinement.of_section(App(user="0", group="0"), 0, relaxed)
     app = application.Application(command.words, command.environment, confined)
     app.working_directory = command.directory
     _enter_place(place)

@@ -1,4 +1,4 @@
-"""What an app may do, from its isolators: capabilities, paths, resources (system calls: ``call_filter``).
+"""What an app may do, from its isolators: capabilities and paths (system calls: ``call_filter``).
 
 Rules: appc specification ("isolators") and facts of rkt 1.30.  The outcome is plain data; systemd, fly and
 ``enter`` bring it into force, each in its own way.
@@ -73,24 +73,3 @@ def no_new_privileges(app: App) -> bool:
     """Whether the app asked for no_new_privs."""
     isolator = isolators.get(app.isolators, isolators.NO_NEW_PRIVILEGES)
     return isolator is not None and isolator.value is True
-
-
-class Resources:
-    """Limits of an app, None where there is none.
-
-    ``memory`` in bytes, ``cpu_milli`` in thousandths of a core, ``cpu_shares`` 2 to 262144.
-    """
-
-    __slots__ = ("cpu_milli", "cpu_shares", "memory", "oom_score_adj")
-
-    def __init__(self, app: App) -> None:
-        memory = isolators.get(app.isolators, isolators.MEMORY)
-        cpu = isolators.get(app.isolators, isolators.CPU)
-        shares = isolators.get(app.isolators, isolators.CPU_SHARES)
-        adjust = isolators.get(app.isolators, isolators.OOM_SCORE_ADJ)
-        limit = None if memory is None else memory.value.limit
-        cores = None if cpu is None else cpu.value.limit
-        self.memory: int | None = None if limit is None else limit.value()
-        self.cpu_milli: int | None = None if cores is None else cores.milli_value()
-        self.cpu_shares: int | None = None if shares is None else shares.value
-        self.oom_score_adj: int | None = None if adjust is None else adjust.value

@@ -16,7 +16,9 @@ from rkt.stage1.fly import confinement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rkt.stage1.common.outcome import Outcomes
     from rkt.stage1.common.pod import App, Pod
+    from rkt.stage1.common.relaxed import Relaxed
 
 _UMASK = 0o022
 _SIGKILL = 9
@@ -84,7 +86,7 @@ def seal_imports() -> None:
     sys.path_hooks.clear()
 
 
-def load(pod: Pod, app: App, *, disable_capabilities: bool, disable_seccomp: bool) -> Application:
+def load(pod: Pod, app: App, relaxed: Relaxed, outcomes: Outcomes) -> Application:
     """What the app of a pod is to be; the image is read through an fd of its root."""
     section = app.app
     if not section.exec:
@@ -94,12 +96,7 @@ def load(pod: Pod, app: App, *, disable_capabilities: bool, disable_seccomp: boo
         identity = users.resolve(root, section.user, section.group, section.supplementary_gids)
     finally:
         os.close(root)
-    confined = confinement.plan(
-        section,
-        identity.uid,
-        disable_capabilities=disable_capabilities,
-        disable_seccomp=disable_seccomp,
-    )
+    confined = confinement.plan(pod, app, identity.uid, relaxed, outcomes)
     variables = dict(environment.complete(app.variables, app.name))
     application = Application(list(section.exec), variables, confined)
     application.uid, application.gid, application.groups = identity.uid, identity.gid, identity.groups

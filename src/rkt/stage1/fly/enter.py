@@ -15,6 +15,8 @@ from rkt.errors import RktError, one_line
 from rkt.linux import cgroup, namespaces, process
 from rkt.stage1.common import environment, flags, status
 from rkt.stage1.common import pod as pods
+from rkt.stage1.common.outcome import Outcomes
+from rkt.stage1.common.relaxed import Relaxed
 from rkt.stage1.fly import application
 
 FAILED = 254
@@ -50,12 +52,12 @@ def enter(pid: int, name: str, command: list[str]) -> None:
     if app is None:
         raise RktError(f'the pod has no app "{name}"')
     off = _read(pod, "rkt/fly").decode().split()
-    entered = application.load(
-        pod,
-        app,
-        disable_capabilities="disable-capabilities-restriction" in off,
-        disable_seccomp="disable-seccomp" in off,
+    relaxed = Relaxed(
+        capabilities="disable-capabilities-restriction" in off,
+        paths=True,
+        seccomp="disable-seccomp" in off,
     )
+    entered = application.load(pod, app, relaxed, Outcomes(strict=False))
     variables = dict(environment.decode(_read(pod, f"rkt/env/{app.name}")))
     variables.setdefault("TERM", os.environ.get("TERM") or "vt100")
     entered.environment = variables
@@ -64,6 +66,7 @@ def enter(pid: int, name: str, command: list[str]) -> None:
     entered.uid = entered.gid = 0
     entered.groups = []
     _join_cgroups(pid)
+    entered.confinement.set_attributes()
     application.seal_imports()
     namespaces.setns(pidfd, namespaces.CLONE_NEWNS)
     os.close(pidfd)

@@ -13,9 +13,10 @@ import sys
 
 from rkt.errors import RktError, one_line, tree
 from rkt.linux import files, process
-from rkt.stage1.common import discard, environment, flags, mounts, status
+from rkt.stage1.common import discard, environment, flags, mounts, outcome, status
 from rkt.stage1.common import pod as pods
-from rkt.stage1.fly import application, confinement, supervisor
+from rkt.stage1.common.relaxed import Relaxed
+from rkt.stage1.fly import application, supervisor
 from rkt.stage1.fly import root as roots
 
 TYPE_CHECKING = False
@@ -33,10 +34,10 @@ _READY = "rkt/supervisor-status"
 def main(argv: list[str]) -> int:
     """The entry point; ``argv`` includes the program's name."""
     debug = "--debug" in argv
-    directory, fresh = os.getcwd(), discard.wanted()
+    directory, fresh, strict = os.getcwd(), discard.wanted(), outcome.is_strict()
     code = _INTERRUPTED
     try:
-        return _run(flags.run_flags(argv[1:], without=_UNKNOWN))
+        return _run(flags.run_flags(argv[1:], without=_UNKNOWN), strict=strict)
     except (RktError, OSError) as exc:
         _complain("\n".join(tree(exc)) if debug else one_line(exc))
         code = FAILED
@@ -55,7 +56,7 @@ def _complain(text: str) -> None:
     sys.stderr.flush()
 
 
-def _run(given: flags.RunFlags) -> int:
+def _run(given: flags.RunFlags, *, strict: bool) -> int:
     for name, value in (("hostname", given.hostname), ("mds-token", given.mds_token)):
         if value:
             sys.stdout.write(f"Warning: -{name} not supported; ignoring\n")
@@ -66,16 +67,13 @@ def _run(given: flags.RunFlags) -> int:
         raise RktError(f"flavor fly runs exactly one app in a pod, not {len(pod.apps)}")
     app = pod.apps[0]
     plan = plan_root(pod, app, given)
-    application_ = application.load(
-        pod,
-        app,
-        disable_capabilities=given.disable_capabilities,
-        disable_seccomp=given.disable_seccomp,
-    )
-    for name in confinement.unenforced(app.app):
-        _complain(f"warning: isolator {name} is not enforced by flavor fly")
+    outcomes = outcome.Outcomes(strict=strict)
+    application_ = application.load(pod, app, Relaxed.of(given), outcomes)
+    outcomes.check()
+    for line in outcomes.warnings():
+        _complain(f"warning: {line}")
     if given.debug:
-        for line in (*plan.describe(), application_.confinement.describe()):
+        for line in (*plan.describe(), application_.confinement.describe(), *outcomes.lines()):
             _complain(line)
     _write(pod, f"rkt/env/{app.name}", environment.encode(list(application_.environment.items())))
     _write(pod, "rkt/fly", _restrictions(given))
@@ -212,6 +210,7 @@ def _become_app(
         # Nothing that was open in the caller, or here, is open in the app; the report closes by itself.
         os.closerange(3, report)
         os.closerange(report + 1, 1 << 30)
+        app.confinement.set_attributes()
         application.seal_imports()
         root = roots.enter_new_root(plan)
         mask.restore()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 
 from rkt.linux import cgroup
+from rkt.stage1.common import resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,27 +27,32 @@ _DELEGATED = ("cgroup.procs", "tasks")
 
 
 class Limit:
-    """A limit of an app: the isolator that asks for it, and the controller that enforces it."""
+    """A limit of an app: the isolator that asks for it, and the controller that enforces it.
 
-    __slots__ = ("app", "controller", "isolator")
+    ``unit`` is the app's; ``legacy`` has control files of version 1 and their values, where systemd has no
+    option for them.
+    """
 
-    def __init__(self, app: str, isolator: str, controller: str) -> None:
-        self.app, self.isolator, self.controller = app, isolator, controller
+    __slots__ = ("app", "controller", "isolator", "legacy", "unit")
+
+    def __init__(self, app: str, isolator: str, controller: str, unit: str) -> None:
+        self.app, self.isolator, self.controller, self.unit = app, isolator, controller, unit
+        self.legacy: list[tuple[str, str]] = []
 
 
 def hand_over(
     limits: list[Limit], mounted: list[cgroup.Hierarchy], ids: IdRange, *, scope: bool
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[str], list[tuple[Limit, str]]]:
     """Give the pod the controllers of its apps' limits; called in the pod's cgroup.
 
-    Returns options of systemd-nspawn, and a warning for each limit that will not be enforced.  ``scope``:
+    Returns options of systemd-nspawn, and the limits that will not be enforced with the reason.  ``scope``:
     machined will move the pod into a cgroup that does not exist yet.
     """
     binds: dict[str, str] = {}
     missing: dict[str, str] = {}
     own = cgroup.own() if limits else {}
     for controller in sorted({limit.controller for limit in limits}):
-        hierarchy = cgroup.hierarchy_of(controller, mounted)
+        hierarchy = resources.hierarchy_of(controller, mounted)
         if hierarchy is None:
             missing[controller] = f'this host has no cgroup controller "{controller}"'
         elif hierarchy.unified:
@@ -56,7 +62,11 @@ def hand_over(
         elif scope:
             missing[controller] = f'machined keeps controller "{controller}" of cgroup version 1 to the host'
         else:
-            for name in (controller, *_JOINED.get(controller, ())):
+            directory = hierarchy.directory(own[hierarchy.controllers[0]])
+            for limit in limits:
+                if limit.controller == controller and limit.legacy:
+                    _set_ahead(directory, limit, ids)
+            for name in (hierarchy.controllers[0], *_JOINED.get(controller, ())):
                 hierarchy = cgroup.hierarchy_of(name, mounted)
                 if hierarchy is not None and not hierarchy.unified:
                     directory = hierarchy.directory(own[name])
@@ -64,13 +74,17 @@ def hand_over(
                     binds["/sys/fs/cgroup/" + ",".join(hierarchy.controllers)] = directory
     options = ["--tmpfs=/sys/fs/cgroup:mode=755"] if binds else []
     options += [f"--bind={_escape(source)}:{_escape(target)}:norbind" for target, source in binds.items()]
-    warnings = [
-        f'warning: app "{limit.app}": {limit.isolator} isolator set, '
-        f"but {missing[limit.controller]}, skipping"
-        for limit in limits
-        if limit.controller in missing
-    ]
-    return options, warnings
+    return options, [(limit, missing[limit.controller]) for limit in limits if limit.controller in missing]
+
+
+def _set_ahead(directory: str, limit: Limit, ids: IdRange) -> None:
+    """Make the control group that the pod's systemd will put an app into, with what it would not set."""
+    for name in ("system.slice", limit.unit):
+        directory = os.path.join(directory, name)
+        os.makedirs(directory, exist_ok=True)
+        _delegate(directory, ids)
+    for name, value in limit.legacy:
+        cgroup.write_value(directory, name, value)
 
 
 def _delegate(directory: str, ids: IdRange) -> None:

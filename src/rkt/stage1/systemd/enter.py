@@ -18,17 +18,18 @@ import resource
 import sys
 
 from rkt.errors import RktError, one_line
-from rkt.linux import capabilities, keyring, namespaces, process, seccomp
-from rkt.stage1.common import call_filter, environment, status
+from rkt.linux import apparmor, capabilities, keyring, namespaces, process, seccomp, selinux
+from rkt.stage1.common import assessment, call_filter, environment, status
 from rkt.stage1.common import flags as command_line
 from rkt.stage1.common import pod as pods
-from rkt.stage1.systemd import container_filter, plan, runtime, units, view
+from rkt.stage1.common.outcome import Outcomes
+from rkt.stage1.systemd import container_filter, isolation, plan, runtime, units, view
 from rkt.stage1.systemd import target as targets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rkt.stage1.common.pod import App, Pod
-    from rkt.stage1.systemd.runtime import Relaxed
+    from rkt.stage1.common.relaxed import Relaxed
     from rkt.stage1.systemd.target import Target
 
 _FAILURE = 254
@@ -68,7 +69,8 @@ def enter(directory: str, pid: int, name: str, command: list[str]) -> int:
     if app is None:
         raise RktError(f'Unable to fopen "/rkt/env/{name}": No such file or directory')
     program = _Program(pod, app, command, runtime.load(directory))
-    return _run(program, targets.find(pidfd, pid, name, units.unit_name(name)))
+    wanted = targets.Wanted(name, units.unit_name(name), *isolation.limits_of(pod, app))
+    return _run(program, targets.find(pidfd, pid, wanted))
 
 
 class _Program:
@@ -81,6 +83,7 @@ class _Program:
         "environment",
         "filters",
         "no_new_privileges",
+        "profile",
         "protect",
     )
 
@@ -100,6 +103,7 @@ class _Program:
         variables = dict(environment.decode(_read(pod, f"rkt/env/{app.name}")))
         variables.setdefault("TERM", os.environ.get("TERM") or "vt100")
         self.environment = variables
+        self.profile = assessment.mandatory_access(Outcomes(strict=False), pod, app).profile
 
     def execute(self, parent_fd: int) -> None:
         """Inside the pod: give everything up and execute.  Returns only by an OSError.
@@ -200,6 +204,11 @@ def _become(program: _Program, target: Target, flags: int, parent_fd: int) -> No
         resource.setrlimit(limit, values)
     with open("/proc/thread-self/oom_score_adj", "w") as file:
         file.write(target.oom_score_adj)
+    # On the host's procfs: what is at /proc in the pod is not for us to trust.
+    if program.profile:
+        apparmor.change_profile_on_exec(program.profile)
+    if target.context:
+        selinux.change_context_on_exec(target.context)
     targets.trace("joining", target.pid)
     try:
         for fd in target.procs:

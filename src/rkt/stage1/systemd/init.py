@@ -11,15 +11,15 @@ from __future__ import annotations
 import os
 import sys
 
-from rkt.appc import isolators
 from rkt.errors import RktError, one_line, tree
 from rkt.linux import keyring, namespaces, seccomp
 from rkt.network import forwarding, lifecycle, selection
-from rkt.stage1.common import discard, status
+from rkt.stage1.common import discard, outcome, status
 from rkt.stage1.common import flags as command_line
 from rkt.stage1.common import pod as pods
 from rkt.stage1.common.background import Background
 from rkt.stage1.systemd import container_filter, controllers, prepare, runtime, supervisor
+from rkt.stage1.systemd import isolation as isolations
 from rkt.stage1.systemd import plan as plans
 
 TYPE_CHECKING = False
@@ -36,13 +36,13 @@ FAILURE = 254
 def main(argv: list[str]) -> int:
     """Returns only when something failed; the pod's result is the supervisor's exit code."""
     debug = "--debug" in argv
-    directory, fresh = os.getcwd(), discard.wanted()
+    directory, fresh, strict = os.getcwd(), discard.wanted(), outcome.is_strict()
     try:
         flags = command_line.run_flags(argv[1:])
         debug = flags.debug
         lock_fd = _lock_fd()
         pod = pods.load(directory, flags.uuid)
-        run(pod, flags, lock_fd)
+        run(pod, flags, lock_fd, strict=strict)
     except (RktError, OSError, ValueError) as error:
         for line in tree(error) if debug else [one_line(error)]:
             _say(f"stage1: {line}")
@@ -87,14 +87,14 @@ def _lock_fd() -> int:
     return fd
 
 
-def run(pod: Pod, flags: RunFlags, lock_fd: int) -> None:
-    """Carry out everything up to the exec of the supervisor."""
+def run(pod: Pod, flags: RunFlags, lock_fd: int, *, strict: bool = False) -> None:
+    """Carry out everything up to the exec of the supervisor; ``strict``: or nothing (--strict-isolators)."""
     if flags.mutable:
         raise RktError("this stage1 does not support mutable pods")
-    plan = plans.make(pod, flags)
+    networks = selection.parse_networks(flags.net) if flags.net else [(selection.DEFAULT, "")]
+    plan = plans.make(pod, flags, networks=selection.kind(networks), strict=strict)
     if flags.interactive and not os.isatty(0):
         plan.notes.append("warning: standard input is no terminal, the app gets one without input")
-    networks = selection.parse_networks(flags.net) if flags.net else [(selection.DEFAULT, "")]
     runtime.save(pod.directory, flags, networks)
     _link_flavor(pod)
     undo = _Undo(pod, flags)
@@ -104,8 +104,9 @@ def run(pod: Pod, flags: RunFlags, lock_fd: int) -> None:
         with Background(lambda: supervisor.enter_cgroup(plan, host)) as moved:
             if selection.kind(networks) == selection.NONE:
                 moved.start()
-            network = _set_up_network(pod, flags, networks)
+            network = _set_up_network(plan, networks)
             moved.start()
+            _set_parameters(plan)
             plans.set_environment(plan, plans.metadata_url(flags, network.host_ip))
             for note in plan.notes:
                 _note(note)
@@ -127,6 +128,9 @@ class _Undo:
         self.namespaces = {kind: namespaces.open_namespace(kind) for kind in ("net", "mnt", "cgroup")}
 
     def run(self) -> None:
+        # A thread that has done its work may not be gone yet: with its root and directory shared, the kernel
+        # lets nobody join a mount namespace.
+        namespaces.unshare(namespaces.CLONE_FS)
         for kind, fd in self.namespaces.items():
             namespaces.setns(fd, namespaces.KINDS[kind])
         os.chdir(self.pod.directory)
@@ -144,7 +148,8 @@ def _link_flavor(pod: Pod) -> None:
         pass
 
 
-def _set_up_network(pod: Pod, flags: RunFlags, networks: list[tuple[str, str]]) -> NetworkSetup:
+def _set_up_network(plan: Plan, networks: list[tuple[str, str]]) -> NetworkSetup:
+    pod, flags = plan.pod, plan.flags
     ports = forwarding.forwarded_ports(pod.manifest)
     request = lifecycle.NetworkRequest(
         pod.uuid,
@@ -154,7 +159,7 @@ def _set_up_network(pod: Pod, flags: RunFlags, networks: list[tuple[str, str]]) 
         system_config=os.environ.pop("RKT_SYSTEM_CONFIG", "") or "/usr/lib/rkt",
         user_config=os.environ.pop("RKT_USER_CONFIG", ""),
         ports=ports,
-        bandwidth=_bandwidth(pod),
+        bandwidth=plan.isolation.bandwidth,
         notify=_network_note,
         debug=flags.debug,
     )
@@ -164,23 +169,17 @@ def _set_up_network(pod: Pod, flags: RunFlags, networks: list[tuple[str, str]]) 
         raise RktError("failed to setup network") from error
 
 
-def _bandwidth(pod: Pod) -> int | None:
-    """The limit of isolator resource/network-bandwidth in bytes per second, None for none.
+def _set_parameters(plan: Plan) -> None:
+    """Kernel parameters of the pod's own namespaces; that for IPC systemd-nspawn would make too late."""
+    parameters = plan.isolation.parameters
+    if not parameters:
+        return
+    from rkt.stage1.common import sysctl
 
-    Apps share the pod's interfaces, so their limits add up to one of the pod, which its own undercuts.
-    """
-    limits = [_limit(app.app.isolators) for app in pod.apps]
-    given = [limit for limit in limits if limit is not None]
-    own = _limit(pod.manifest.isolators)
-    candidates = [*([sum(given)] if given else []), *([own] if own is not None else [])]
-    return min(candidates, default=None)
-
-
-def _limit(found: list[isolators.Isolator]) -> int | None:
-    isolator = isolators.get(found, isolators.NETWORK_BANDWIDTH)
-    if isolator is None or isolator.value.limit is None:
-        return None
-    return int(isolator.value.limit.value())
+    sysctl.apply(parameters, "net")
+    if plan.isolation.makes_ipc_namespace:
+        namespaces.unshare(namespaces.CLONE_NEWIPC)
+        sysctl.apply(parameters, "ipc")
 
 
 def _prepare(plan: Plan, network: NetworkSetup) -> None:
@@ -198,17 +197,23 @@ def _execute(plan: Plan, host: Host, *, subcgroup: str, lock_fd: int) -> None:
     environment = supervisor.variables(plan)
     status.write(pod.directory, "subcgroup", subcgroup)
     options: list[str] = []
-    if plan.limits:
+    isolation = plan.isolation
+    if isolation.limits:
         scope = host.machined and not host.unit
-        options, warnings = controllers.hand_over(
-            plan.limits, supervisor.hierarchies(), plan.ids, scope=scope
+        options, missing = controllers.hand_over(
+            isolation.limits, supervisor.hierarchies(), plan.ids, scope=scope
         )
-        for warning in warnings:
-            _note(warning)
+        for limit, reason in missing:
+            isolation.outcomes.ignored(outcome.of_app(limit.app), limit.isolator, reason)
+    isolations.finish(isolation, pod)
+    for line in isolation.outcomes.warnings():
+        _note(f"warning: {line}")
     argv = supervisor.arguments(plan, host, options)
     if plan.flags.debug:
         from rkt.linux.process import quote
 
+        for line in isolation.outcomes.lines():
+            _note(line)
         _note(f"executing {quote(argv)}")
     filters: list[bytes] = []
     if container_filter.is_available():

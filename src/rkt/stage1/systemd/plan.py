@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import os
 
-from rkt.appc import isolators
 from rkt.errors import RktError, describe
-from rkt.linux import cgroup
 from rkt.stage1.common import call_filter, confinement, environment, mounts, users
 from rkt.stage1.common.ids import IdRange
-from rkt.stage1.systemd import release, units
-from rkt.stage1.systemd.controllers import Limit
-from rkt.stage1.systemd.runtime import Relaxed
+from rkt.stage1.common.relaxed import Relaxed
+from rkt.stage1.systemd import isolation, release, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +20,7 @@ if TYPE_CHECKING:
     from rkt.stage1.common.mounts import PlannedMount
     from rkt.stage1.common.pod import App, Pod
     from rkt.stage1.common.users import Identity
+    from rkt.stage1.systemd.isolation import Isolation
     from rkt.stage1.systemd.units import AppUnit
 
 NOTIFY_ANNOTATION = "appc.io/executor/supports-systemd-notify"
@@ -45,14 +43,14 @@ class AppPlan:
 class Plan:
     """A pod's apps and what surrounds them; ``systemd`` is the version of the host's."""
 
-    __slots__ = ("apps", "flags", "hostname", "ids", "limits", "notes", "pod", "systemd")
+    __slots__ = ("apps", "flags", "hostname", "ids", "isolation", "notes", "pod", "systemd")
 
-    def __init__(self, pod: Pod, flags: RunFlags) -> None:
+    def __init__(self, pod: Pod, flags: RunFlags, isolation: Isolation) -> None:
         self.pod, self.flags = pod, flags
         self.hostname = flags.hostname or pod.machine_name
         self.ids = IdRange.parse(flags.private_users)
         self.apps: list[AppPlan] = []
-        self.limits: list[Limit] = []
+        self.isolation = isolation
         self.notes: list[str] = []
         self.systemd = release.version()
 
@@ -85,17 +83,18 @@ class Plan:
         return lines
 
 
-def make(pod: Pod, flags: RunFlags) -> Plan:
+def make(pod: Pod, flags: RunFlags, *, networks: str, strict: bool) -> Plan:
     """The plan of a pod; programs and working directories are looked up when the mounts are there.
 
-    RktError for whatever the manifests ask for and cannot be given.
+    ``networks`` is ``selection.kind`` of the pod's networks; ``strict`` refuses isolators that are not
+    enforced.  RktError for whatever the manifests ask for and cannot be given.
     """
     if not pod.apps:
         raise RktError("the pod has no apps")
     if flags.interactive and len(pod.apps) > 1:
         raise RktError("interactive option only supports one image")
-    plan = Plan(pod, flags)
     planned = mounts.plan(pod)
+    plan = Plan(pod, flags, isolation.of_pod(pod, flags, planned, networks=networks, strict=strict))
     for app in pod.apps:
         try:
             entry = _plan_app(plan, app)
@@ -103,6 +102,7 @@ def make(pod: Pod, flags: RunFlags) -> Plan:
             raise of_app(app.name, error) from error.__cause__
         entry.mounts = [mount for mount in planned if mount.app == app.name]
         plan.apps.append(entry)
+    plan.isolation.outcomes.check()
     return plan
 
 
@@ -152,10 +152,11 @@ def _plan_app(plan: Plan, app: App) -> AppPlan:
             unit.pre_start = list(handler.exec)
         elif handler.exec:
             unit.post_stop = list(handler.exec)
-    confine(unit, app, Relaxed.of(flags))
+    relaxed = Relaxed.of(flags)
+    confine(unit, app, relaxed)
     if flags.private_users and not flags.disable_paths:
         unit.hidden_paths = [path for path in confinement.HIDDEN_PATHS if path.startswith("/proc/")]
-    unit.resources = _resources(plan, app)
+    isolation.add_app(plan.isolation, pod, app, unit, relaxed)
     return AppPlan(app, unit, identity)
 
 
@@ -176,55 +177,3 @@ def confine(unit: AppUnit, app: App, relaxed: Relaxed) -> None:
         unit.namespaces = not calls.default
         # A filter that a setuid program could leave behind would not be one.
         unit.no_new_privileges = unit.no_new_privileges or unit.uid != 0
-
-
-_ENFORCED = (
-    isolators.CAPABILITIES_RETAIN,
-    isolators.CAPABILITIES_REMOVE,
-    isolators.SECCOMP_RETAIN,
-    isolators.SECCOMP_REMOVE,
-    isolators.NO_NEW_PRIVILEGES,
-    isolators.OOM_SCORE_ADJ,
-    isolators.CPU_SHARES,
-    isolators.CPU,
-    isolators.MEMORY,
-)
-
-
-def _cpu_is_legacy() -> bool:
-    """Whether shares are the kernel's measure (cgroup version 1), and not weights."""
-    hierarchy = cgroup.hierarchy_of("cpu")
-    return hierarchy is not None and not hierarchy.unified
-
-
-def _resources(plan: Plan, app: App) -> list[tuple[str, str]]:
-    wanted = confinement.Resources(app.app)
-    options: list[tuple[str, str]] = []
-    if wanted.memory is not None:
-        options.append(("MemoryMax", str(wanted.memory)))
-        plan.limits.append(Limit(app.name, isolators.MEMORY, "memory"))
-    if wanted.cpu_milli is not None:
-        # per cents of one processor, with one decimal place
-        milli = max(wanted.cpu_milli, 1)
-        options.append(("CPUQuota", f"{milli // 10}.{milli % 10}%"))
-        plan.limits.append(Limit(app.name, isolators.CPU, "cpu"))
-    if wanted.cpu_shares is not None:
-        if _cpu_is_legacy():
-            options.append(("CPUShares", str(wanted.cpu_shares)))
-        else:
-            # the conversion of systemd and of the kernel's documentation: 1024 shares are a weight of 100
-            options.append(("CPUWeight", str(min(max(wanted.cpu_shares * 100 // 1024, 1), 10_000))))
-        plan.limits.append(Limit(app.name, isolators.CPU_SHARES, "cpu"))
-    if wanted.oom_score_adj is not None:
-        options.append(("OOMScoreAdjust", str(wanted.oom_score_adj)))
-        if wanted.oom_score_adj < 0 and plan.ids.private:
-            plan.notes.append(
-                f'warning: app "{app.name}": {isolators.OOM_SCORE_ADJ} isolator set, '
-                "but a pod with user IDs of its own cannot lower it, skipping"
-            )
-    plan.notes.extend(
-        f'warning: app "{app.name}": isolator {isolator.name} is ignored'
-        for isolator in app.app.isolators
-        if isolator.name not in _ENFORCED
-    )
-    return options

@@ -7,30 +7,13 @@ import os
 from rkt.appc import gojson
 from rkt.errors import RktError
 from rkt.stage1.common import status
+from rkt.stage1.common.relaxed import Relaxed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rkt.stage1.common.flags import RunFlags
 
 _NAME = "runtime-config"
-
-
-class Relaxed:
-    """Which confinement ``--insecure-options`` switched off."""
-
-    __slots__ = ("capabilities", "paths", "seccomp")
-
-    def __init__(self, *, capabilities: bool, paths: bool, seccomp: bool) -> None:
-        self.capabilities, self.paths, self.seccomp = capabilities, paths, seccomp
-
-    @classmethod
-    def of(cls, flags: RunFlags) -> Relaxed:
-        """What the flags of ``run`` say."""
-        return cls(
-            capabilities=flags.disable_capabilities,
-            paths=flags.disable_paths,
-            seccomp=flags.disable_seccomp,
-        )
 
 
 def save(directory: str, flags: RunFlags, networks: list[tuple[str, str]]) -> None:

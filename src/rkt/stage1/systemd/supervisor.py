@@ -310,6 +310,6 @@ def variables(plan: Plan) -> dict[str, str]:
     if flags.disable_paths and not plan.ids.private:
         # With user IDs of its own systemd-nspawn refuses that; there root of the pod cannot write to them.
         found["SYSTEMD_NSPAWN_API_VFS_WRITABLE"] = "yes"
-    if flags.ipc == "parent":
+    if flags.ipc == "parent" or plan.isolation.makes_ipc_namespace:
         found["SYSTEMD_NSPAWN_SHARE_NS_IPC"] = "true"
     return found

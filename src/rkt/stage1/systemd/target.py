@@ -12,11 +12,12 @@ import errno
 import os
 
 from rkt.errors import RktError
-from rkt.linux import cgroup, process
+from rkt.linux import cgroup, process, selinux
+from rkt.stage1.common import resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rkt.linux.cgroup import Hierarchy
+    from rkt.appc.limits import Limits
 
 _INIT = "/init.scope"
 _ATTEMPTS = 100
@@ -25,24 +26,23 @@ _ATTEMPTS = 100
 class Target:
     """What ``enter`` joins: ``pidfd`` of ``pid``, the app's main process or, when it has ``ended``, systemd.
 
-    ``procs`` are open ``cgroup.procs`` files, through which the command moves itself; ``groups`` the
-    directories they are in, by hierarchy, which for an app that has ended are new and without limits.
+    ``procs`` are open ``cgroup.procs`` files, through which the command moves itself; ``context`` is the
+    process's SELinux context, "" without SELinux.
     """
 
-    __slots__ = ("ended", "groups", "limits", "oom_score_adj", "pid", "pidfd", "procs")
+    __slots__ = ("context", "ended", "limits", "oom_score_adj", "pid", "pidfd", "procs")
 
     def __init__(self, pid: int, pidfd: int, *, ended: bool) -> None:
         self.pid, self.pidfd, self.ended = pid, pidfd, ended
         self.limits = list(process.limits(pid).items())
         with open(f"/proc/{pid}/oom_score_adj") as file:
             self.oom_score_adj = file.read().strip()
-        self.groups: list[tuple[Hierarchy, str]] = []
+        self.context = selinux.context_of(pid) if selinux.is_enabled() else ""
         self.procs: list[int] = []
 
-    def open_groups(self, groups: list[tuple[Hierarchy, str]]) -> None:
+    def open_groups(self, directories: list[str]) -> None:
         """Open the control groups the command will move into."""
-        self.groups = groups
-        for _, directory in groups:
+        for directory in directories:
             self.procs.append(os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
 
 
@@ -53,15 +53,25 @@ def trace(point: str, pid: int) -> None:
     """
 
 
-def find(pidfd: int, pid: int, app: str, unit: str) -> Target:
+class Wanted:
+    """The app to enter: its name, its unit's, and the limits of its control group, kept by ``disks``."""
+
+    __slots__ = ("disks", "limits", "name", "unit")
+
+    def __init__(self, name: str, unit: str, limits: Limits, disks: list[tuple[int, int]]) -> None:
+        self.name, self.unit, self.limits, self.disks = name, unit, limits, disks
+
+
+def find(pidfd: int, pid: int, wanted: Wanted) -> Target:
     """The target of an app in the pod whose systemd is ``pid``, which ``pidfd`` holds.
 
     RktError when the pod has ended.
     """
+    app = wanted.name
     try:
         for _ in range(_ATTEMPTS):
-            main = _main_process(pid, app, unit)
-            found = _beside(main, pid, app) if main else _anew(pidfd, pid, app)
+            main = main_process(pid, app, wanted.unit)
+            found = _beside(main, pid, app) if main else _anew(pidfd, pid, wanted)
             # What was looked at by its number was the pod's systemd if that is still there.
             if found is not None and not process.wait(pidfd, 0):
                 return found
@@ -75,7 +85,7 @@ def find(pidfd: int, pid: int, app: str, unit: str) -> Target:
     raise RktError("the pod has ended")
 
 
-def _main_process(pid: int, app: str, unit: str) -> int:
+def main_process(pid: int, app: str, unit: str) -> int:
     """The oldest process of the app that the pod's systemd started itself; 0 when there is none."""
     own = cgroup.own(pid)
     for hierarchy in cgroup.hierarchies():
@@ -126,7 +136,7 @@ def _beside(main: int, pid: int, app: str) -> Target | None:
         target = Target(main, pidfd, ended=False)
         own = cgroup.own(main)
         mounted = cgroup.hierarchies()
-        target.open_groups([(entry, entry.directory(own[entry.controllers[0]])) for entry in mounted])
+        target.open_groups([entry.directory(own[entry.controllers[0]]) for entry in mounted])
         trace("read", main)
         # What was read of a process that is alive now was read of it.
         if not process.wait(pidfd, 0):
@@ -141,16 +151,36 @@ def _beside(main: int, pid: int, app: str) -> Target | None:
     return None
 
 
-def _anew(pidfd: int, pid: int, app: str) -> Target:
-    """The pod's systemd as the target, with control groups of the command's own."""
+def _anew(pidfd: int, pid: int, wanted: Wanted) -> Target:
+    """The pod's systemd as the target, with control groups of the command's own and the app's limits."""
     target = Target(pid, pidfd, ended=True)
     own = cgroup.own(pid)
-    groups = []
-    for hierarchy in cgroup.hierarchies():
+    mounted = cgroup.hierarchies()
+    limiting = {name: resources.hierarchy_of(name, mounted) for name in _controllers(wanted)}
+    directories = []
+    for hierarchy in mounted:
         path = own[hierarchy.controllers[0]]
-        if path.endswith(_INIT):
-            path = f"{path.removesuffix(_INIT)}/rkt_enter_{app}.service"
+        controllers = [name for name, found in limiting.items() if found is hierarchy]
+        if path.endswith(_INIT) or controllers:
+            path = f"{path.removesuffix(_INIT).rstrip('/')}/rkt_enter_{wanted.name}.service"
             cgroup.create(path, mounted=[hierarchy])
-        groups.append((hierarchy, hierarchy.directory(path)))
-    target.open_groups(groups)
+        directories.append(hierarchy.directory(path))
+        for name in controllers:
+            _limit(directories[-1], name, wanted, unified=hierarchy.unified)
+    target.open_groups(directories)
     return target
+
+
+def _controllers(wanted: Wanted) -> set[str]:
+    return set(resources.wanted(wanted.limits).values())
+
+
+def _limit(directory: str, controller: str, wanted: Wanted, *, unified: bool) -> None:
+    """Set the limits of one controller, which where it was not handed down the app has not had either."""
+    if unified:
+        cgroup.enable_controllers(os.path.dirname(directory), [controller])
+    for name, value in resources.settings(wanted.limits, controller, wanted.disks, unified=unified):
+        try:
+            cgroup.write_value(directory, name, value)
+        except FileNotFoundError:
+            return

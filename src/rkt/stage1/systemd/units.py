@@ -93,7 +93,8 @@ class AppUnit:
 
     ``argv[0]`` is an absolute path of the app; ``capabilities`` None leaves the bounding set alone;
     ``system_calls`` is a SystemCallFilter= value or ""; ``namespaces`` tells whether the app may make some;
-    paths are absolute paths of the app; ``monitored``: a unit of its own records how the app ended.
+    paths are absolute paths of the app; ``profile`` is AppArmor's; ``monitored``: a unit of its own records
+    how the app ended.
     """
 
     __slots__ = (
@@ -111,6 +112,7 @@ class AppUnit:
         "notify",
         "post_stop",
         "pre_start",
+        "profile",
         "resources",
         "system_call_errno",
         "system_calls",
@@ -126,7 +128,7 @@ class AppUnit:
         self.capabilities: list[str] | None = None
         self.no_new_privileges = False
         self.namespaces = True
-        self.system_calls = self.system_call_errno = ""
+        self.system_calls = self.system_call_errno = self.profile = ""
         self.hidden_paths: list[str] = []
         self.resources: list[tuple[str, str]] = []
         self.interactive = self.notify = self.monitored = False
@@ -254,6 +256,8 @@ class AppUnit:
             options.append(("RestrictNamespaces", "yes"))
         # "+": below RootDirectory=, not below the root of the pod; "-": this kernel may lack it.
         options.extend(("InaccessiblePaths", "-+" + path) for path in map(quote, self.hidden_paths))
+        if self.profile:
+            options.append(("AppArmorProfile", specifier_safe(self.profile)))
         options.extend(self.resources)
         return options
 
