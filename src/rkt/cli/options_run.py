@@ -164,6 +164,12 @@ PREPARING = (
     Option("volume", "volume", "", "NAME,kind=host,source=PATH or NAME,kind=empty: volume of the pod"),
 )
 
+STRICT_ISOLATORS = Option(
+    "strict-isolators",
+    "bool",
+    "false",
+    "refuse to run the pod if an isolator cannot be enforced as it was asked for",
+)
 UUID_FILE_SAVE = Option(
     "uuid-file-save", "string", "", "write the UUID of the pod to this file", completes="file"
 )
@@ -182,7 +188,12 @@ TABLE = {
         "Makes a pod of images and runs it. rkt itself becomes the pod: the exit code is that of the first "
         "app that "
         "failed, and what ends this process ends the pod.\n\n" + IMAGES,
-        (*APP, *ISOLATORS, *OLD_ISOLATORS, *PREPARING, *NETWORK, *RUNNING, UUID_FILE_SAVE, *STAGE1),
+        (
+            *(*APP, *ISOLATORS, *OLD_ISOLATORS, *PREPARING, *NETWORK, *RUNNING),
+            STRICT_ISOLATORS,
+            UUID_FILE_SAVE,
+            *STAGE1,
+        ),
         root=True,
         interspersed=False,
         images=True,
@@ -198,6 +209,7 @@ TABLE = {
             *OLD_ISOLATORS,
             *PREPARING,
             Option("quiet", "bool", "false", "print nothing on stdout but the UUID"),
+            STRICT_ISOLATORS,
             *STAGE1,
         ),
         root=True,
@@ -208,7 +220,7 @@ TABLE = {
     "run-prepared": Command(
         "UUID",
         "Runs a pod that was made by prepare.",
-        (*NETWORK, *RUNNING),
+        (*NETWORK, *RUNNING, STRICT_ISOLATORS),
         root=True,
         completes="prepared pod",
     ),

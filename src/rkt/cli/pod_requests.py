@@ -64,6 +64,7 @@ def prepare_request(call: Call, store: Store, overlay: bool) -> PrepareRequest:
     request = PrepareRequest(selector.select(choice))
     request.overlay = overlay
     request.private_users = call.flags["private-users"]
+    request.strict_isolators = call.flags["strict-isolators"]
     if call.flags["pod-manifest"]:
         request.pod_manifest = _read_manifest(call.flags["pod-manifest"])
         return request
@@ -140,6 +141,7 @@ def run_request(call: Call) -> RunRequest:
     request.system_config = call.globals.system_config
     request.user_config = call.globals.user_config
     request.networks = ",".join(flags["net"]) or "default"
+    request.strict_isolators = flags["strict-isolators"]
     request.metadata = flags["mds-register"]
     if request.metadata and "none" in [network.partition(":")[0] for network in flags["net"]]:
         raise RktError("--mds-register does not work with 'none' networking")

@@ -12,6 +12,7 @@ DATA/pods/STATE/UUID/            0750, flock'd by the pod's processes
     overlay-prepared             empty; the pod uses overlays
     overlay/TREE/{upper,work}    the writable layers, below them one directory per app
     private-users-prepared       SHIFT:COUNT of the user namespace
+    strict-isolators             empty; the pod runs with all its isolators enforced, or not at all
 pid, ppid, net-info.json, ... are written by the stage1 (docs/stage1-contract.md)
 """
 
@@ -48,6 +49,7 @@ STAGE2 = "opt/stage2"
 OVERLAY_PREPARED = "overlay-prepared"
 OVERLAY = "overlay"
 PRIVATE_USERS = "private-users-prepared"
+STRICT_ISOLATORS = "strict-isolators"
 PID = "pid"
 PARENT_PID = "ppid"
 NETWORKS = "net-info.json"

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 PREFIX = "coreos.com/rkt/stage1/"
 VERSION = PREFIX + "interface-version"
 MUTABLE = PREFIX + "mutable"
+EXTENSIONS = PREFIX + "extensions"
+STRICT_ISOLATORS = "strict-isolators"
+"""The extension of a stage1 that heeds RKT_STRICT_ISOLATORS."""
 
 # The version from which on ``run`` has a flag.
 _HOSTNAME = 2
@@ -101,6 +104,12 @@ class Stage1:
             if tree and os.path.isdir(root):
                 return root
         return os.path.join(pod.path, layout.STAGE1_ROOT)
+
+
+def check_strict(extensions: str) -> None:
+    """RktError for a stage1 that would take ``--strict-isolators`` for nothing; its words of EXTENSIONS."""
+    if STRICT_ISOLATORS not in extensions.split(","):
+        raise RktError("--strict-isolators is not supported by stage1")
 
 
 def missing(operation: str) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rkt.appc.image import ImageManifest
+    from rkt.appc.isolators import Isolator
     from rkt.stage0.records import AppRequest, PrepareRequest
 
 RKT_VERSION = "1.30.0"
@@ -154,12 +155,27 @@ def _isolators(isolators: list[dict[str, Any]], app: AppRequest) -> list[dict[st
 
 
 def _checked(value: dict[str, Any]) -> PodManifest:
-    """The typed manifest; its port forwards are checked as well."""
+    """The typed manifest; its port forwards and limits are checked as well."""
     from rkt.network.forwarding import forwarded_ports
 
     manifest = PodManifest.from_value(value)
     forwarded_ports(manifest)
+    _check_limits("pod", manifest.isolators)
+    for app in manifest.apps:
+        if app.app is not None:
+            _check_limits(f'app "{app.name}"', app.app.isolators)
     return manifest
+
+
+def _check_limits(owner: str, isolators: list[Isolator]) -> None:
+    if not isolators:
+        return
+    from rkt.appc.limits import Limits
+
+    try:
+        Limits.of(isolators)
+    except AppcError as error:
+        raise RktError(f"{owner}: {error.message}") from None
 
 
 def complete(

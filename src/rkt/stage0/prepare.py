@@ -61,8 +61,11 @@ def plan(request: PrepareRequest, store: Store) -> Plan:
 
 
 def _plan(request: PrepareRequest, store: Store) -> Plan:
-    if not store.manifest(request.stage1).annotation(interface.PREFIX + "run"):
+    stage1 = store.manifest(request.stage1)
+    if not stage1.annotation(interface.PREFIX + "run"):
         raise RktError(interface.missing("run"))
+    if request.strict_isolators:
+        interface.check_strict(stage1.annotation(interface.EXTENSIONS) or "")
     if request.pod_manifest is None:
         images = {app.key: store.manifest(app.key) for app in request.apps}
         made = manifest.generate(request, images)
@@ -118,6 +121,8 @@ def _prepare(pod: Pod, request: PrepareRequest, made: Plan, store: Store) -> Non
     pod.write(layout.MANIFEST_LOCK, b"", 0o600)
     if request.overlay:
         pod.write(layout.OVERLAY_PREPARED, b"", 0o644)
+    if request.strict_isolators:
+        pod.write(layout.STRICT_ISOLATORS, b"", 0o644)
     pod.synchronise(*directories, "stage1")
 
 

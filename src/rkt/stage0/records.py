@@ -58,6 +58,7 @@ class PrepareRequest:
     Either ``apps`` or ``pod_manifest`` (the text of a manifest) says what is in it.  ``inherited`` is the
     environment that fills what the image leaves open, ``environment`` the one that overrides all.
     ``stage1`` is the key of the stage1 image.  ``private_users``: give the pod a range of user IDs.
+    ``strict_isolators``: whoever runs the pod is to have all its isolators enforced, or no pod.
     """
 
     __slots__ = (
@@ -69,6 +70,7 @@ class PrepareRequest:
         "ports",
         "private_users",
         "stage1",
+        "strict_isolators",
         "volumes",
     )
 
@@ -82,6 +84,7 @@ class PrepareRequest:
         self.environment: dict[str, str] = {}
         self.overlay = True
         self.private_users = False
+        self.strict_isolators = False
 
 
 class Dns:
@@ -109,8 +112,8 @@ class RunRequest:
     ``networks`` is the text of ``--net``.  ``insecure`` holds "capabilities", "paths" and "seccomp" where
     these protections are off.  ``ipc`` is empty for the stage1's own choice.  ``fresh``: the pod was made
     for this run, and nothing of it is to stay when the stage1 cannot start it.  ``local_config`` is handed
-    over as a flag, ``system_config`` and ``user_config`` (configured networks) in the environment, as no
-    version of the stage1 interface has a flag for them.
+    over as a flag, ``system_config``, ``user_config`` (configured networks) and ``strict_isolators`` in the
+    environment, as no version of the stage1 interface has a flag for them.
     """
 
     __slots__ = (
@@ -124,6 +127,7 @@ class RunRequest:
         "local_config",
         "metadata",
         "networks",
+        "strict_isolators",
         "system_config",
         "user_config",
     )
@@ -133,6 +137,7 @@ class RunRequest:
         self.system_config = ""
         self.user_config = ""
         self.fresh = False
+        self.strict_isolators = False
         self.dns = Dns()
         self.hostname = ""
         self.insecure: frozenset[str] = frozenset()

@@ -11,7 +11,7 @@ from rkt.errors import RktError
 from rkt.linux import paths
 from rkt.pod import layout, status
 from rkt.stage0 import dns, users
-from rkt.stage0.interface import Stage1, run_arguments
+from rkt.stage0.interface import EXTENSIONS, Stage1, check_strict, run_arguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ def _set_up(
     pod: Pod, request: RunRequest, environment: Mapping[str, str], notify: Callable[[str], None]
 ) -> Start:
     stage1 = Stage1(pod)
+    strict = request.strict_isolators or pod.exists(layout.STRICT_ISOLATORS)
+    if strict:
+        check_strict(stage1.annotations.get(EXTENSIONS, ""))
     apps = [str(app.get("name", "")) for app in status.apps(pod)]
     if pod.uses_overlay:
         from rkt.stage0 import overlay
@@ -94,15 +97,15 @@ def _set_up(
         "RKT_SELINUX_CONTEXT": "",
         "RKT_SELINUX_MOUNT_CONTEXT": "",
     }
-    for name, directory in (
+    for name, value in (
         ("RKT_SYSTEM_CONFIG", request.system_config),
         ("RKT_USER_CONFIG", request.user_config),
+        ("RKT_DISCARD_ON_FAILURE", "1" if request.fresh else ""),
+        ("RKT_STRICT_ISOLATORS", "1" if strict else ""),
     ):
         given.pop(name, None)
-        if directory:
-            given[name] = directory
-    if request.fresh:
-        given["RKT_DISCARD_ON_FAILURE"] = "1"
+        if value:
+            given[name] = value
     return Start([program, *flags], environment=given, directory=pod.path, lock_fd=pod.fd)
 
 

@@ -104,7 +104,11 @@ class Flavor:
         made = [
             {"name": f"{_PREFIX}/{verbs.get(entry, entry)}", "value": f"/{entry}"} for entry in self.entries
         ]
-        return [*made, {"name": f"{_PREFIX}/interface-version", "value": str(self.interface)}]
+        return [
+            *made,
+            {"name": f"{_PREFIX}/extensions", "value": "strict-isolators"},
+            {"name": f"{_PREFIX}/interface-version", "value": str(self.interface)},
+        ]
 
 
 def host() -> Flavor:

@@ -52,6 +52,7 @@ def test_manifest(image: tuple[str, str]) -> None:
     version = {"host": "6", "fly": "5"}[flavor]
     assert found == {
         "run": first, "enter": "/enter", "gc": "/gc", "stop": "/stop", "interface-version": version,
+        "extensions": "strict-isolators",
     }  # fmt: skip
     assert {label["name"] for label in json.loads(data)["labels"]} == {"version", "os", "arch"}
     with tarfile.open(path) as tar:
