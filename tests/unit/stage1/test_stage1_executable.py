@@ -10,6 +10,7 @@ import pytest
 
 from rkt.errors import RktError
 from rkt.stage1.common import executable
+from rkt.stage1.common.users import Identity
 
 
 @pytest.fixture
@@ -75,7 +76,8 @@ def test_links_stay_inside(root: int) -> None:
 def test_diagnosis(root: int, tmp_path: os.PathLike[str]) -> None:
     missing = 'Unable to open "/bin/nosuch": No such file or directory'
     assert executable.diagnose(root, "/bin/nosuch") == missing
-    assert executable.diagnose(root, "/bin/plain") == 'Unable to execute "/bin/plain": Permission denied'
+    denied = 'Unable to execute "/bin/plain": Permission denied'
+    assert executable.diagnose(root, "/bin/plain") == f"{denied}, it has no execute permission"
     assert executable.diagnose(root, "/work/tool") == 'Unable to execute "/work/tool": Is a directory'
     os.chmod(f"{tmp_path}/bin/plain", 0o755)
     assert "neither a program" in executable.diagnose(root, "/bin/plain")
@@ -88,6 +90,35 @@ def test_diagnosis(root: int, tmp_path: os.PathLike[str]) -> None:
         with open(f"{tmp_path}/bin/plain", "wb") as file:
             file.write(text)
         assert words in executable.diagnose(root, "/bin/plain")
+
+
+def test_what_a_user_may_execute(root: int, tmp_path: os.PathLike[str]) -> None:
+    """By the mode bits of the file, and of the directories it lies in after all links."""
+    tool = f"{tmp_path}/bin/tool"
+    os.symlink("tool", f"{tmp_path}/bin/other")
+    os.chown(tool, 7, 8)
+    os.chmod(tmp_path, 0o755)
+
+    def reason(uid: int, gid: int, groups: list[int], mode: int, path: str = "/bin/tool") -> str:
+        os.chmod(tool, mode)
+        return executable.diagnose(root, path, Identity(uid, gid, groups))
+
+    denied = 'Unable to execute "/bin/tool": Permission denied, the user of the app may not '
+    assert reason(7, 9, [], 0o100) == reason(1, 8, [], 0o010) == reason(1, 9, [3, 8], 0o010) == ""
+    assert reason(7, 8, [], 0o011) == reason(1, 8, [], 0o101) == reason(1, 2, [], 0o110)
+    assert reason(1, 2, [], 0o110) == f"{denied}execute it"
+    assert reason(1, 2, [], 0o110, "/bin/other").endswith("may not execute it")
+    os.chmod(f"{tmp_path}/bin", 0o700)
+    assert reason(1, 2, [], 0o111) == f"{denied}search /bin"
+    assert executable.diagnose(root, "/bin/tool") == ""
+
+
+def test_programs_of_another_machine(root: int, tmp_path: os.PathLike[str]) -> None:
+    """Told of, but not refused: binfmt_misc may have an interpreter for them."""
+    with open(f"{tmp_path}/bin/tool", "wb") as file:
+        file.write(b"\x7fELF\2\1\1" + bytes(9) + b"\2\0" + (243).to_bytes(2, "little") + bytes(100))
+    assert "a program for another machine (ELF 243)" in executable.diagnose(root, "/bin/tool")
+    assert executable.obstacle(root, "/bin/tool") == ""
 
 
 def test_elf_interpreter(root: int, tmp_path: os.PathLike[str]) -> None:

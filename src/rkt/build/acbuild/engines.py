@@ -135,7 +135,7 @@ def nspawn(place: Place, command: Command, ready: Callable[[], None]) -> None:
             search_path=command.environment["PATH"],
             working_directory=command.directory,
         )
-        reason = executable.diagnose(fd, found)
+        reason = executable.obstacle(fd, found)
         try:
             os.close(paths.open_in_root(fd, command.directory, os.O_PATH | os.O_DIRECTORY))
         except OSError as error:

@@ -13,9 +13,15 @@ import stat
 from rkt.errors import RktError
 from rkt.linux import paths
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rkt.stage1.common.users import Identity
+
 _LINKS = 40
 _HEAD = 4096
 _PT_INTERP = 3
+# e_machine of the programs a kernel executes itself: EM_X86_64 and EM_386, EM_AARCH64 and EM_ARM
+_MACHINES = {"x86_64": (62, 3), "aarch64": (183, 40), "i686": (3,)}
 
 
 def find(root_fd: int, name: str, *, search_path: str | None, working_directory: str) -> str:
@@ -115,11 +121,33 @@ def _read_link(root_fd: int, path: str) -> str | None:
         os.close(fd)
 
 
-def diagnose(root_fd: int, path: str) -> str:
+def diagnose(root_fd: int, path: str, user: Identity | None = None) -> str:
     """Why the kernel would refuse to execute ``path``, as rkt words it; "" when nothing seems wrong.
 
-    Looks at the file, its ``#!`` line or its ELF interpreter.
+    Looks at the file, its ``#!`` line or its ELF interpreter, and what the mode bits let ``user`` do (by the
+    numbers that owners have on the host; None is root).  For explaining what has failed, not for refusing:
+    access control lists may permit more, and binfmt_misc executes other formats.
     """
+    reason = obstacle(root_fd, path) or _permission(root_fd, path, user)
+    if reason:
+        return reason
+    try:
+        head = _read_head(root_fd, path)
+    except (OSError, RktError) as error:
+        return f'Unable to read "{path}": {error}'
+    if head.startswith(b"\x7fELF"):
+        machine = _elf_machine(head)
+        if machine not in _MACHINES.get(os.uname().machine, (machine,)):
+            return f'Unable to execute "{path}": it is a program for another machine (ELF {machine})'
+    elif not head.startswith(b"#!"):
+        return f'"{path}" is neither a program for this machine nor a script with an interpreter line'
+    interpreter = _interpreter(head)
+    reason = _permission(root_fd, interpreter, user) if interpreter else ""
+    return f'Unable to execute "{path}": its interpreter cannot be used: {reason}' if reason else ""
+
+
+def obstacle(root_fd: int, path: str) -> str:
+    """Why nobody could execute ``path``: it or its interpreter is missing or not executable; "" if not so."""
     reason = _check_program(root_fd, path)
     if reason:
         return reason
@@ -127,23 +155,23 @@ def diagnose(root_fd: int, path: str) -> str:
         head = _read_head(root_fd, path)
     except (OSError, RktError) as error:
         return f'Unable to read "{path}": {error}'
-    if head.startswith(b"#!"):
-        words = head[2:].split(b"\n", 1)[0].split()
-        if not words:
-            return f'"{path}" has an empty interpreter line'
-        interpreter = os.fsdecode(words[0])
-    elif head.startswith(b"\x7fELF"):
-        interpreter = elf_interpreter(head)
-        if not interpreter:
-            return ""
-    else:
-        return f'"{path}" is neither a program for this machine nor a script with an interpreter line'
+    interpreter = _interpreter(head)
+    if not interpreter:
+        return f'"{path}" has an empty interpreter line' if head.startswith(b"#!") else ""
     try:
         refuse_proc(root_fd, interpreter)
     except RktError as error:
         return error.message
     reason = _check_program(root_fd, interpreter)
     return f'Unable to execute "{path}": its interpreter is missing: {reason}' if reason else ""
+
+
+def _interpreter(head: bytes) -> str:
+    """What the kernel executes instead of a script, or before a program; "" for nothing."""
+    if head.startswith(b"#!"):
+        words = head[2:].split(b"\n", 1)[0].split()
+        return os.fsdecode(words[0]) if words else ""
+    return elf_interpreter(head) if head.startswith(b"\x7fELF") else ""
 
 
 def _check_program(root_fd: int, path: str) -> str:
@@ -157,8 +185,32 @@ def _check_program(root_fd: int, path: str) -> str:
         os.close(fd)
     if stat.S_ISDIR(mode):
         return f'Unable to execute "{path}": {os.strerror(errno.EISDIR)}'
-    if not stat.S_ISREG(mode) or not mode & 0o111:
-        return f'Unable to execute "{path}": {os.strerror(errno.EACCES)}'
+    denied = f'Unable to execute "{path}": {os.strerror(errno.EACCES)}'
+    if not stat.S_ISREG(mode):
+        return f"{denied}, it is no regular file"
+    return "" if mode & 0o111 else f"{denied}, it has no execute permission"
+
+
+def _permission(root_fd: int, path: str, user: Identity | None) -> str:
+    """Which directory, or else the file, a user may not search or execute; None is root, who may."""
+    if user is None:
+        return ""
+    denied = f'Unable to execute "{path}": {os.strerror(errno.EACCES)}'
+    parts = _resolve(root_fd, path).split("/")
+    for position in range(1, len(parts) + 1):
+        name = "/".join(parts[:position]) or "/"
+        try:
+            fd = paths.open_in_root(root_fd, name, os.O_PATH)
+        except OSError:
+            return ""
+        try:
+            status = os.fstat(fd)
+        finally:
+            os.close(fd)
+        shift = 6 if status.st_uid == user.uid else 3 if status.st_gid in (user.gid, *user.groups) else 0
+        if not status.st_mode >> shift & 1:
+            what = "execute it" if position == len(parts) else f"search {name}"
+            return f"{denied}, the user of the app may not {what}"
     return ""
 
 
@@ -174,6 +226,10 @@ def _read_head(root_fd: int, path: str) -> bytes:
         return os.read(fd, _HEAD)
     finally:
         os.close(fd)
+
+
+def _elf_machine(head: bytes) -> int:
+    return int.from_bytes(head[18:20], "little" if head[5:6] == b"\1" else "big")
 
 
 def elf_interpreter(head: bytes) -> str:

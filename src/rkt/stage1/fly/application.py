@@ -41,17 +41,11 @@ class Application:
         """Become the program, in the root that this process already has; ``root`` is an fd of it.
 
         ``dies_with`` is the parent whose end shall be this process's too (0: none).  Never returns.
-        RktError, before any privilege is given up, when the working directory or the program cannot be
-        used; an OSError when only the kernel's execve(2) finds a reason.
+        RktError when the working directory or the program cannot be used: before any privilege is given up,
+        unless only the kernel's execve(2) finds a reason.
         """
         self._change_directory(root)
-        search_path = self.environment.get("PATH")
-        program = executable.find(
-            root, self.argv[0], search_path=search_path, working_directory=self.working_directory
-        )
-        reason = executable.diagnose(root, program)
-        if reason:
-            raise RktError(reason)
+        program = self._find(root)
         keyring.join_session_keyring()
         os.umask(_UMASK)
         os.close(root)
@@ -62,7 +56,34 @@ class Application:
             if os.getppid() != dies_with:
                 os.kill(os.getpid(), _SIGKILL)
         self.confinement.restrict()
-        os.execve(program, self.argv, self.environment)
+        try:
+            os.execve(program, self.argv, self.environment)
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise RktError(f'Unable to execute "{program}": {reason}') from None
+
+    def _find(self, root: int) -> str:
+        search_path = self.environment.get("PATH")
+        program = executable.find(
+            root, self.argv[0], search_path=search_path, working_directory=self.working_directory
+        )
+        reason = executable.obstacle(root, program)
+        if reason:
+            raise RktError(reason)
+        return program
+
+    def check(self, root: int, what: str) -> None:
+        """RktError when there is no such program in the root, with ``what`` it was to be."""
+        try:
+            self._find(root)
+        except RktError as error:
+            raise RktError(f"{what}: {error.message}") from None
+
+    def handler(self, argv: list[str]) -> Application:
+        """An event handler of this app: root in the app's environment, confined as the app is."""
+        made = Application(argv, self.environment, self.confinement)
+        made.working_directory = self.working_directory
+        return made
 
     def _change_directory(self, root: int) -> None:
         """By an fd: the directory may be a link, or lie behind one of procfs that leads out."""

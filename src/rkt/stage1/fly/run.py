@@ -2,8 +2,7 @@
 
     run [flags] UUID          in the pod's directory, with the lock in RKT_LOCK_FD
 
-A child builds the app's root and becomes the app; a fault before that comes back through a pipe that
-closes by itself when execve(2) succeeds.  Exit code: the app's; 254 when it could not be started.
+Exit code: the app's, or that of an event handler pre-start that failed; 254 when one could not be started.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ import sys
 
 from rkt.errors import RktError, one_line, tree
 from rkt.linux import files, process
-from rkt.stage1.common import discard, environment, flags, mounts, outcome, status
+from rkt.stage1.common import discard, environment, flags, mounts, outcome
 from rkt.stage1.common import pod as pods
 from rkt.stage1.common.relaxed import Relaxed
-from rkt.stage1.fly import application, supervisor
+from rkt.stage1.fly import application, launch, supervisor
 from rkt.stage1.fly import root as roots
 
 TYPE_CHECKING = False
@@ -77,8 +76,7 @@ def _run(given: flags.RunFlags, *, strict: bool) -> int:
             _complain(line)
     _write(pod, f"rkt/env/{app.name}", environment.encode(list(application_.environment.items())))
     _write(pod, "rkt/fly", _restrictions(given))
-    wait_status = _start_and_wait(pod, app.name, plan, application_, interactive=given.interactive)
-    _record(pod, app.name, wait_status)
+    wait_status = _start_and_wait(pod, app, plan, application_, interactive=given.interactive)
     supervisor.end_remaining()
     os.close(lock)
     return supervisor.end_like(wait_status)
@@ -144,90 +142,29 @@ def _record(pod: Pod, name: str, wait_status: int) -> None:
 
 
 def _start_and_wait(
-    pod: Pod, name: str, plan: roots.RootPlan, app: application.Application, *, interactive: bool
+    pod: Pod, app: App, plan: roots.RootPlan, program: application.Application, *, interactive: bool
 ) -> int:
-    """Start the app and wait for its end: its wait status.  RktError when it could not be started."""
-    terminal = supervisor.Terminal(0) if interactive and os.isatty(0) else None
-    process.set_dumpable(False)
-    process.set_child_subreaper()
-    mask = supervisor.Mask()
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    own = os.getpid()
-    child = os.fork()
-    if child == 0:
-        _become_app(writer, mask, plan, app=app, terminal=terminal, parent=own)
-    os.close(writer)
+    """Run the app between its event handlers: its wait status, or that of a pre-start that failed.
+
+    RktError when one of them could not be started.
+    """
+    launcher = launch.Launcher(pod, plan, interactive=interactive)
+    handlers = {entry.name: program.handler(entry.exec) for entry in app.app.event_handlers if entry.exec}
+    if handlers:
+        launcher.make_root(handlers)
+    before, after = handlers.get("pre-start"), handlers.get("post-stop")
+    wait_status = 0
     try:
-        _announce(pod, child, terminal)
-        fault = _read_all(reader)
-    except BaseException:
-        os.kill(child, 9)
-        raise
+        if before is not None:
+            wait_status = launcher.run(before)
+        if wait_status == 0:
+            wait_status = launcher.run(program, lambda: _mark_ready(pod))
+            _record(pod, app.name, wait_status)
     finally:
-        os.close(reader)
-    if fault:
-        os.waitpid(child, 0)
-        if terminal is not None:
-            terminal.take_back()
-        raise RktError(fault)
-    _mark_ready(pod)
-    try:
-        return supervisor.wait(child, terminal)
-    finally:
-        if terminal is not None:
-            terminal.take_back()
-
-
-def _announce(pod: Pod, child: int, terminal: supervisor.Terminal | None) -> None:
-    """Write ``pgid`` and ``pid``: the app leads a process group of its own from its first moment on."""
-    if terminal is not None:
-        try:
-            os.setpgid(child, child)
-            terminal.give(child)
-        except ProcessLookupError:
-            pass
-    status.write_pid(pod.directory, "pgid", child)
-    status.write_pid(pod.directory, "pid", child)
-
-
-def _become_app(
-    report: int,
-    mask: supervisor.Mask,
-    plan: roots.RootPlan,
-    *,
-    app: application.Application,
-    terminal: supervisor.Terminal | None,
-    parent: int,
-) -> None:
-    """The child: never returns."""
-    try:
-        process.set_parent_death_signal(9)
-        if terminal is None:
-            os.setsid()
-        else:
-            os.setpgid(0, 0)
-            terminal.give(os.getpid())
-        # Nothing that was open in the caller, or here, is open in the app; the report closes by itself.
-        os.closerange(3, report)
-        os.closerange(report + 1, 1 << 30)
-        app.confinement.set_attributes()
-        application.seal_imports()
-        root = roots.enter_new_root(plan)
-        mask.restore()
-        app.execute(root, dies_with=parent)
-    except (RktError, OSError) as exc:
-        os.write(report, one_line(exc).encode("utf-8", "replace"))
-    except BaseException as exc:
-        os.write(report, f"{type(exc).__name__}: {exc}".encode("utf-8", "replace"))
-    finally:
-        os._exit(FAILED)
-
-
-def _read_all(fd: int) -> str:
-    data = b""
-    while chunk := os.read(fd, 4096):
-        data += chunk
-    return data.decode("utf-8", "replace")
+        if after is not None:
+            supervisor.end_remaining()
+            launcher.run(after)
+    return wait_status
 
 
 def _mark_ready(pod: Pod) -> None:

@@ -12,6 +12,7 @@ import stat
 from rkt.errors import RktError
 from rkt.linux import files, mount, namespaces, paths
 from rkt.stage1.common import confinement, environment, executable, mounts
+from rkt.stage1.common.users import Identity
 from rkt.stage1.systemd import units
 from rkt.stage1.systemd.plan import of_app
 
@@ -19,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rkt.stage1.common.ids import IdRange
     from rkt.stage1.common.pod import Pod
     from rkt.stage1.systemd.plan import AppPlan, Plan
 
@@ -210,7 +212,7 @@ def app_roots(plan: Plan, resolv_conf: str | None, notify: Callable[[str], objec
             name = entry.app.name
             try:
                 given_name_files(plan, roots.fds[name], resolv_conf)
-                program(plan.pod, entry, roots.fds[name], plan.ids.root)
+                program(plan.pod, entry, roots.fds[name], plan.ids)
                 if entry.read_only:
                     mount.mount_setattr(roots.fds[name], set=mount.MOUNT_ATTR_RDONLY)
             except (OSError, RktError) as error:
@@ -400,10 +402,11 @@ def _write_hosts(stage1: str, hostname: str, root_fd: int, *, owner: tuple[int, 
         os.close(etc)
 
 
-def program(pod: Pod, entry: AppPlan, root_fd: int, owner: tuple[int, int] = (0, 0)) -> None:
-    """Find the programs of an app in its finished root, and note why one cannot be executed.
+def program(pod: Pod, entry: AppPlan, root_fd: int, ids: IdRange) -> None:
+    """Find the programs of an app in its finished root, and note why its own cannot be executed.
 
-    RktError when the search finds nothing or the working directory does not exist.
+    RktError when the search finds nothing, when an event handler cannot be executed, or when the working
+    directory does not exist.
     """
     unit = entry.unit
     try:
@@ -422,7 +425,19 @@ def program(pod: Pod, entry: AppPlan, root_fd: int, owner: tuple[int, int] = (0,
                     working_directory=unit.working_directory,
                 )
             ]
-    reason = executable.diagnose(root_fd, unit.argv[0])
+    for kind, argv in (("pre-start", unit.pre_start), ("post-stop", unit.post_stop)):
+        reason = executable.obstacle(root_fd, argv[0]) if argv else ""
+        if reason:
+            raise RktError(f"event handler {kind}: {reason}")
+    reason = executable.diagnose(root_fd, unit.argv[0], _on_disk(entry.identity, ids))
     if reason:
         path = f"rkt/diagnostic/{entry.app.name}"
-        _write(pod.stage1_root, path, f"Error: {reason}\n", owner=owner)
+        _write(pod.stage1_root, path, f"Error: {reason}\n", owner=ids.root)
+
+
+def _on_disk(identity: Identity, ids: IdRange) -> Identity | None:
+    """The numbers by which files of the host belong to an app's user; None for the pod's root."""
+    if not identity.uid:
+        return None
+    groups = [ids.first + gid for gid in identity.groups]
+    return Identity(ids.first + identity.uid, ids.first + identity.gid, groups)
