@@ -195,7 +195,7 @@ def complete(
             raise AppcError("expected object")
         PodManifest.from_value(value)
     except AppcError as error:
-        raise RktError("invalid pod manifest") from error
+        raise RktError(f"invalid pod manifest: {error.message}") from None
     apps = value.get("apps") or []
     if not apps:
         raise RktError("pod must contain at least one application")
