@@ -10,11 +10,12 @@ STAGE1_SOURCES := $(shell find src/rkt/stage1 src/rkt/appc src/rkt/linux src/rkt
 # The machine's settings must not reach the build: pyc files are part of what is built.
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH
 
-.PHONY: help quickstart check lint stage1 bench install clean setup
+.PHONY: help quickstart check lint fuzz stage1 bench install clean setup
 
 help:
 	@echo "make quickstart  build two real images from Debian packages and run them as a pod"
 	@echo "make check       install what the tests need and run all of them"
+	@echo "make fuzz        fuzz what reads images, pages and settings, a minute each (SECONDS=N)"
 	@echo "make stage1      build the stage1 images below build/stage1"
 	@echo "make bench       measure beside podman, crun, systemd-nspawn and bwrap; writes bench/RESULTS.md"
 	@echo "make install     install below PREFIX (default /usr; DESTDIR is honoured)"
@@ -45,6 +46,11 @@ check:
 lint:
 	@tools/setup test
 	@tools/check lint
+
+SECONDS ?= 60
+fuzz:
+	@tools/setup test
+	@tools/fuzz --seconds=$(SECONDS)
 
 bench:
 	@tools/setup bench

@@ -29,7 +29,7 @@ from rkt.store.entry import (
     Entry,
     Limits,
 )
-from rkt.store.headers import ENCODING, HEADER, number, parse_text, sparse_fields
+from rkt.store.headers import ENCODING, HEADER, number, parse_long_name, parse_text, sparse_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -304,9 +304,9 @@ class Reader:
                 if len(self._globals) > _EXTENDED:
                     raise ArchiveError("the archive has too many global headers")
             elif kind == b"L":
-                long_name = parse_text(body)
+                long_name = parse_long_name(body)
             elif kind == b"K":
-                long_link = parse_text(body)
+                long_link = parse_long_name(body)
             following = self._header()
             if following is None:
                 if records or long_name or long_link:
@@ -486,9 +486,14 @@ class Reader:
 
     def _seek_forward(self, size: int) -> None:
         """Seek to the last byte to be skipped and read it: behind the end a seek would succeed too."""
-        self._source.seek(size - 1, 1)  # type: ignore[attr-defined]
         self._base += size
-        if not self._source.read(1):
+        try:
+            self._source.seek(size - 1, 1)  # type: ignore[attr-defined]
+            last = self._source.read(1)
+        except OverflowError:
+            # Headers can hold sizes that no file has.
+            last = b""
+        if not last:
             raise ArchiveError(f"the archive is cut off before offset {self._base}")
 
     def _finish(self) -> None:

@@ -18,6 +18,14 @@ def parse_text(field: bytes) -> str:
     return (field if end < 0 else field[:end]).decode(ENCODING, "surrogateescape")
 
 
+def parse_long_name(body: bytes) -> str:
+    """The body of GNU's header for a long name; tars differ about an empty one, so that is none."""
+    text = parse_text(body)
+    if not text:
+        raise ArchiveError("a header of the archive for a long name holds none")
+    return text
+
+
 def number(field: bytes) -> int:
     """A number of a header: octal, or binary when the first bit is set (GNU's base-256)."""
     text = field.strip(b" \0")

@@ -229,6 +229,10 @@ def test_long_names_of_gnu():
     entry = only(data)
     assert (entry.name, entry.linkname) == ("n" * 300, "l" * 200)
     assert only(extended(("path", b"p")) + data).name == "p"
+    for kind in (b"L", b"K"):
+        for body in (b"\0", b"\0name\0"):
+            with pytest.raises(RktError, match="for a long name holds none"):
+                only(block(b"x", kind, size=len(body)) + padded(body) + block(b"short", b"2"))
 
 
 @pytest.mark.promise("P4")
@@ -247,6 +251,7 @@ def test_long_names_of_gnu():
         ([("GNU.sparse.major", b"2"), ("GNU.sparse.minor", b"0")], "unknown format 2.0"),
     ],
 )
+@pytest.mark.attack(6)
 def test_extended_headers_that_lie(records, message):
     with pytest.raises(RktError, match=message):
         only(extended(*records) + block())
@@ -273,6 +278,7 @@ def test_damaged_extended_headers(body):
 
 
 @pytest.mark.promise("P4")
+@pytest.mark.attack(6)
 def test_limits():
     def refused(data: bytes, message: str, **limits: int) -> None:
         with pytest.raises(RktError, match=message):
@@ -337,6 +343,7 @@ def test_sparse_files_of_gnu_tar(tmp_path, options):
         (100, 10, b",".join([b"0,0"] * 100_001), "too many pieces"),
     ],
 )
+@pytest.mark.attack(6)
 def test_sparse_maps_that_lie(size, stored, pieces, message):
     header = extended(
         ("GNU.sparse.map", pieces), ("GNU.sparse.size", b"%d" % size), ("GNU.sparse.name", b"s")
