@@ -150,6 +150,7 @@ class TestImages:
             ("https://cdn.test/{unknown}.{ext}", "discovery failed"),
         ],
     )
+    @pytest.mark.attack(32)
     def test_templates_that_lead_astray(self, client: Rkt, site: Site, template: str, message: str) -> None:
         site.pages[f"example.com/app{QUERY}"] = meta(template=template)
         result = client(INSECURE, "fetch", f"{NAME}:1")
@@ -158,11 +159,13 @@ class TestImages:
         assert {one.host for one in site.requests} == {"example.com"}
 
     @pytest.mark.promise("P3")
+    @pytest.mark.attack(32)
     def test_tag_for_another_prefix(self, client: Rkt, site: Site) -> None:
         site.pages[f"example.com/app{QUERY}"] = meta(prefix="example.com/other")
         assert client(INSECURE, "fetch", NAME).err == "fetch: discovery failed\n"
 
     @pytest.mark.promise("P3")
+    @pytest.mark.attack(32)
     def test_plain_http_only_where_it_is_allowed(self, client: Rkt, site: Site, data: bytes) -> None:
         name = "unknown.test/app"
         site.pages[f"unknown.test/app{QUERY}"] = meta("unknown.test", "http://unknown.test/app.{ext}")
@@ -174,12 +177,14 @@ class TestImages:
         assert "bad HTTP status code: 404" in result.err
 
     @pytest.mark.promise("P3")
+    @pytest.mark.attack(32)
     def test_page_that_redirects_to_http(self, client: Rkt, site: Site) -> None:
         site.pages[f"example.com/app{QUERY}"] = redirect("http://example.com/real")
         site.pages["example.com/real"] = meta()
         assert client(INSECURE, "fetch", NAME).err == "fetch: discovery failed\n"
         assert {one.scheme for one in site.requests} == {"https"}
 
+    @pytest.mark.attack(32)
     def test_page_without_end_is_cut_short(self, client: Rkt, site: Site) -> None:
         site.pages[f"example.com/app{QUERY}"] = Page(b"<!--" + b" " * (5 << 20))
         result = client("--debug", INSECURE, "fetch", NAME)
@@ -231,6 +236,7 @@ class TestKeys:
         assert len(fingerprints(client)) == 1
 
     @pytest.mark.promise("P3")
+    @pytest.mark.attack(31)
     def test_key_over_http(self, client: Rkt, ready: Site) -> None:
         """Even where http will do for keys, such a key is not one from https."""
         ready.pages[f"example.com/app{QUERY}"] = meta(key="http://keys.test/alice.pub")
@@ -244,6 +250,7 @@ class TestKeys:
         assert code == 0, err
 
     @pytest.mark.promise("P3")
+    @pytest.mark.attack(31)
     def test_key_that_redirects_to_http(self, client: Rkt, ready: Site) -> None:
         ready.pages["keys.test/alice.pub"] = redirect("http://keys.test/real.pub")
         result = client("--trust-keys-from-https", "fetch", f"{NAME}:1")
@@ -293,6 +300,7 @@ class TestKeys:
 
     @pytest.mark.promise("P3")
     @pytest.mark.parametrize("key", ["/etc/passwd", "file:///etc/passwd", "https://169.254.169.254/k"])
+    @pytest.mark.attack(32)
     def test_page_names_no_local_file(self, client: Rkt, ready: Site, key: str) -> None:
         ready.pages[f"example.com/app{QUERY}"] = meta(key=key)
         result = client("trust", f"--prefix={NAME}", "--skip-fingerprint-review")
@@ -324,6 +332,7 @@ class TestDependencies:
         assert len(os.listdir(os.path.join(client.dir, "cas", "tree"))) == 1
 
     @pytest.mark.promise("P3")
+    @pytest.mark.attack(15)
     def test_each_needs_its_signature(self, client: Rkt, site: Site, signer: Signer, directory: str) -> None:
         trust(client, signer, prefix="example.com")
         base = self.layer(directory, "example.com/base")
@@ -338,6 +347,33 @@ class TestDependencies:
         client.ok("fetch", f"{NAME}:1")
 
     @pytest.mark.promise("P3")
+    @pytest.mark.attack(15)
+    def test_unverified_copy_in_the_store_does_not_count(
+        self, client: Rkt, site: Site, signer: Signer, directory: str
+    ) -> None:
+        """Somebody fetched an image of the dependency's name without verification, before or after."""
+        trust(client, signer, prefix="example.com")
+        top = self.layer(directory, NAME, {"imageName": "example.com/base"})
+        serve(site, NAME, top, asc=signature(signer, directory, top))
+        fake = os.path.join(directory, "fake.aci")
+        aci.build(fake, aci.manifest("example.com/base"), [aci.Entry("evil")])
+        key = client.ok(INSECURE, "fetch", "--full", fake).out.strip()
+        for policy in ("new", "update"):
+            result = client("fetch", f"--pull-policy={policy}", f"{NAME}:1")
+            assert result.code == 254, result
+            assert 'dependency "example.com/base"' in result.err
+        base = self.layer(directory, "example.com/base")
+        serve(site, "example.com/base", base, asc=signature(signer, directory, base))
+        client.ok("fetch", f"{NAME}:1")
+        client.ok("image", "rm", key)
+        client.ok(INSECURE, "fetch", fake)
+        result = client("fetch", f"{NAME}:1")
+        assert result.code == 254, result
+        assert f'dependency "example.com/base" is image {key} in the local store, which was not' in result.err
+        client.ok(INSECURE, "fetch", f"{NAME}:1")
+
+    @pytest.mark.promise("P3")
+    @pytest.mark.attack(15)
     def test_swapped_id_and_size_are_refused(self, client: Rkt, site: Site, directory: str) -> None:
         serve(site, "example.com/base", self.layer(directory, "example.com/base"))
         wanted = {"imageName": "example.com/base", "imageID": "sha512-" + "0" * 128}
@@ -350,6 +386,7 @@ class TestDependencies:
         result = client(INSECURE, "fetch", f"{NAME}:1")
         assert "instead of 7" in result.err
 
+    @pytest.mark.attack(15)
     def test_loop_is_refused(self, client: Rkt, site: Site, directory: str) -> None:
         serve(site, NAME, self.layer(directory, NAME, {"imageName": "example.com/base"}))
         serve(site, "example.com/base", self.layer(directory, "example.com/base", {"imageName": NAME}))
@@ -357,6 +394,7 @@ class TestDependencies:
         assert result.code == 254
         assert "dependency loop" in result.err
 
+    @pytest.mark.attack(15)
     def test_chain_without_end_is_cut(self, client: Rkt, site: Site, directory: str) -> None:
         for number in range(40):
             name = f"example.com/n{number}"

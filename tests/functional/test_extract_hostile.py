@@ -107,6 +107,7 @@ def link(name: str, target: str) -> Entry:
         "rootfs/" + "n" * 256,
     ],
 )
+@pytest.mark.attack(1)
 def test_names_that_lead_out_are_refused(arena, name):
     with pytest.raises(RktError, match=r"leads out|absolute|beside rootfs|cannot unpack"):
         arena.unpack(ROOT, (Entry(name), b"evil"))
@@ -114,17 +115,20 @@ def test_names_that_lead_out_are_refused(arena, name):
 
 
 @pytest.mark.parametrize("name", ["a\nb", ".wh..wh..opq", ".wh.x", " ", "\\", "...", "-rf", "\udcff"])
+@pytest.mark.attack(1)
 def test_odd_names_are_plain_names(arena, name):
     arena.unpack(ROOT, (Entry("rootfs/" + name), b"x"))
     assert os.listdir(arena.target) == [name]
 
 
+@pytest.mark.attack(1)
 def test_doubled_slashes_and_dots_are_one_path(arena):
     arena.unpack((Entry("./rootfs//a/./b"), b"x"), (Entry("rootfs/a/c/"), b"y"))
     assert sorted(os.listdir(f"{arena.target}/a")) == ["b", "c"]
 
 
 @pytest.mark.parametrize("up", ["/", "../../../../..", "/..", "."])
+@pytest.mark.attack(2)
 def test_a_file_through_a_link_to_the_top_stays_inside(arena, up):
     arena.unpack(ROOT, symlink("link", up), evil("rootfs/link/victim"), evil("rootfs/link/etc/passwd"))
     assert arena.read("victim") == arena.read("etc/passwd") == "evil"
@@ -133,6 +137,7 @@ def test_a_file_through_a_link_to_the_top_stays_inside(arena, up):
 @pytest.mark.parametrize(
     "where", ["{host}", "{host}/etc", "../..", "/proc/self/root", "/proc/self/cwd", "/proc/1/root"]
 )
+@pytest.mark.attack(2)
 def test_a_file_through_a_link_to_the_host(arena, where):
     where = where.format(host=arena.host)
     inside = where == "../.."
@@ -144,6 +149,7 @@ def test_a_file_through_a_link_to_the_host(arena, where):
         assert arena.read("victim") == "evil"
 
 
+@pytest.mark.attack(2)
 def test_links_in_a_row_and_across_archives(arena):
     arena.unpack(ROOT, symlink("a", arena.host), symlink("b", "a/etc"), symlink("c", "b"))
     for name in ("a/victim", "b/passwd", "c/passwd", "a/new", "c/deep/new"):
@@ -151,6 +157,7 @@ def test_links_in_a_row_and_across_archives(arena):
             arena.unpack(evil("rootfs/" + name))
 
 
+@pytest.mark.attack(2)
 def test_a_directory_entry_replaces_a_link(arena):
     """Neither mode nor owner nor time of the host's directory changes."""
     arena.unpack(ROOT, symlink("etc", f"{arena.host}/etc"))
@@ -200,11 +207,13 @@ def test_hard_links(arena):
 @pytest.mark.parametrize(
     "target", ["/etc/passwd", "../victim", "rootfs/../../../victim", "manifest", "etc/passwd", "rootfs"]
 )
+@pytest.mark.attack(3)
 def test_hard_links_to_the_outside_are_refused(arena, target):
     with pytest.raises(RktError, match=r"leads out|absolute|outside"):
         arena.unpack(ROOT, link("x", target))
 
 
+@pytest.mark.attack(3)
 def test_a_hard_link_to_the_host_through_a_link(arena):
     for target in ("rootfs/link/victim", "rootfs/link/etc/passwd"):
         with pytest.raises(RktError, match="cannot unpack"):
@@ -212,6 +221,7 @@ def test_a_hard_link_to_the_host_through_a_link(arena):
     assert os.stat(f"{arena.host}/victim").st_nlink == 1
 
 
+@pytest.mark.attack(3)
 def test_a_hard_link_to_a_link_is_that_link(arena):
     arena.unpack(ROOT, symlink("soft", f"{arena.host}/victim"), link("hard", "rootfs/soft"))
     assert os.path.islink(f"{arena.target}/hard")
@@ -220,6 +230,7 @@ def test_a_hard_link_to_a_link_is_that_link(arena):
     assert os.path.islink(f"{arena.target}/soft")
 
 
+@pytest.mark.attack(3)
 def test_hard_links_that_cannot_be(arena):
     for members in (
         [link("x", "rootfs/x")],
@@ -230,11 +241,13 @@ def test_hard_links_that_cannot_be(arena):
             arena.unpack(ROOT, *members)
 
 
+@pytest.mark.attack(3)
 def test_a_hard_link_keeps_its_inode_when_the_first_name_is_replaced(arena):
     arena.unpack(ROOT, (Entry("rootfs/a"), b"one"), link("b", "rootfs/a"), (Entry("rootfs/a"), b"two"))
     assert (arena.read("a"), arena.read("b")) == ("two", "one")
 
 
+@pytest.mark.attack(5)
 def test_modes_devices_and_capabilities_are_kept(arena):
     capability = bytes.fromhex("0100000200040000000000000000000000000000")
     arena.unpack(
@@ -268,6 +281,7 @@ def test_modes_devices_and_capabilities_are_kept(arena):
     assert os.getxattr(arena.target, "user.d") == b"d"
 
 
+@pytest.mark.attack(5)
 def test_metadata_of_overlayfs_and_of_hosts_is_not_kept(arena):
     names = ("trusted.overlay.opaque", "trusted.overlay.redirect", "user.overlay.opaque", "security.selinux")
     names += ("system.posix_acl_access", "trusted.x", "security.ima")
@@ -295,6 +309,7 @@ def test_owners_are_shifted_and_checked(arena):
         arena.unpack(Entry("rootfs/h", uid=2**32 - 1))
 
 
+@pytest.mark.attack(5)
 def test_an_unprivileged_user_gets_files_of_its_own(arena):
     os.chmod(arena.target, 0o777)
     members = (
@@ -370,6 +385,7 @@ def test_a_directory_swapped_for_a_link_while_unpacking(arena):
         thread.join()
 
 
+@pytest.mark.attack(6)
 def test_sparse_files_take_no_disk_and_have_a_limit(arena):
     from rkt.store import pax
     from rkt.store.archive_writer import _header
@@ -392,6 +408,7 @@ def test_sparse_files_take_no_disk_and_have_a_limit(arena):
         arena.unpack_bytes(sparse(1 << 40))
 
 
+@pytest.mark.attack(6)
 def test_many_entries_and_much_content_are_bounded(arena):
     with pytest.raises(RktError, match="more than 1000 entries"):
         arena.unpack(*[Entry(f"rootfs/{number}") for number in range(2000)], limits=Limits(entries=1000))
@@ -402,6 +419,7 @@ def test_many_entries_and_much_content_are_bounded(arena):
     assert sum(os.stat(f"{arena.target}/{name}").st_size for name in os.listdir(arena.target)) <= 100_000
 
 
+@pytest.mark.attack(6)
 def test_a_deep_tree(arena):
     deep = "rootfs/" + "a/" * 250
     arena.unpack(ROOT, evil(deep + "f"), evil(deep + "g"))
@@ -420,6 +438,7 @@ def test_more_directories_than_are_kept_open(arena):
     assert len(os.listdir(f"{arena.target}/299")) == 3
 
 
+@pytest.mark.attack(6)
 def test_times_out_of_range_are_an_error_or_cut(arena):
     arena.unpack(ROOT, Entry("rootfs/old", mtime_ns=-(10**12) * 10**9))
     for type in ("file", "directory", "symlink"):

@@ -254,6 +254,7 @@ class TestResume:
         assert site.asked("/app.aci")[1].header("Range") == ""
 
     @pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGKILL])
+    @pytest.mark.attack(33)
     def test_next_fetch_goes_on_after_a_killed_one(
         self, client: Rkt, site: Site, data: bytes, way: signal.Signals
     ) -> None:
@@ -300,6 +301,7 @@ class TestResume:
         assert site.requests[0].header("Range") != ""
         assert [one.sent for one in site.requests] == [len(other)]
 
+    @pytest.mark.attack(33)
     def test_file_replaced_in_the_middle_of_a_download(
         self, client: Rkt, site: Site, data: bytes, tmp_path: os.PathLike[str]
     ) -> None:
@@ -341,6 +343,7 @@ class TestResume:
     @pytest.mark.parametrize(
         "wrong", ["bytes 0-9/10", "bytes 7000-9000/20000", "bytes */7", "nonsense", "bytes 4999-1/2"]
     )
+    @pytest.mark.attack(33)
     def test_wrong_range_is_refused(self, client: Rkt, site: Site, data: bytes, wrong: str) -> None:
         self.interrupted(client, site, data, 5000)
         site.pages["/app.aci"] = tagged(data, wrong_range=wrong)
@@ -350,6 +353,7 @@ class TestResume:
         assert (images(client), temporary(client)) == ([], [])
         client.ok(INSECURE, "fetch", f"{site.url}/app.aci")
 
+    @pytest.mark.attack(33)
     def test_range_of_another_file_is_refused(
         self, client: Rkt, site: Site, data: bytes, tmp_path: os.PathLike[str]
     ) -> None:
@@ -390,6 +394,7 @@ class TestResume:
         client.ok(INSECURE, "fetch", f"{site.url}/app.aci")
         assert site.requests[0].header("Range") == ""
 
+    @pytest.mark.attack(33)
     def test_cut_at_any_byte_never_gives_an_image(
         self, client: Rkt, site: Site, tmp_path: os.PathLike[str]
     ) -> None:
@@ -499,6 +504,7 @@ class TestServers:
             ("", "says not where to"),
         ],
     )
+    @pytest.mark.attack(32)
     def test_redirects_that_are_refused(
         self, client: Rkt, site: Site, data: bytes, target: str, message: str
     ) -> None:
@@ -526,6 +532,7 @@ class TestServers:
         assert len(site.requests) == 11
 
     @pytest.mark.promise("P3")
+    @pytest.mark.attack(32)
     def test_credentials_go_to_their_host_only(self, client: Rkt, site: Site, data: bytes) -> None:
         basic = "Basic " + base64.b64encode(b"me:secret").decode()
         self.configure(client, "example.com", "basic", {"user": "me", "password": "secret"})
@@ -538,6 +545,7 @@ class TestServers:
         assert sent == [("example.com", basic), ("other.test", ""), ("cdn.test", "Bearer t0ken")]
 
     @pytest.mark.promise("P3")
+    @pytest.mark.attack(32)
     def test_credentials_never_leave_without_tls(self, client: Rkt, site: Site, data: bytes) -> None:
         self.configure(client, "example.com", "oauth", {"token": "t0ken"})
         site.pages["/app.aci"] = Page(data)

@@ -77,6 +77,7 @@ class TestFetch:
         assert len(os.listdir(os.path.join(rkt.dir, "cas/tree"))) == 1
 
     @pytest.mark.promise("P3")
+    @pytest.mark.attack(33)
     def test_every_truncation_leaves_the_store_as_it_was(self, rkt: Rkt, images: str) -> None:
         rkt.ok(INSECURE, "fetch", small(images))
         before = files_below(rkt.dir)

@@ -92,6 +92,7 @@ def refused(rkt: Rkt, word: str, *options: str) -> str:
 class TestLies:
     """Attack 8: digests, sizes and kinds that do not fit."""
 
+    @pytest.mark.attack(8)
     def test_other_bytes_of_the_same_size(self, rkt: Rkt, site: web.Site) -> None:
         layer = simple()
         word = serve(site, [layer])
@@ -99,6 +100,7 @@ class TestLies:
         refused(rkt, word)
         assert not os.path.exists(os.path.join(rkt.dir, "cas/layers/sha256"))
 
+    @pytest.mark.attack(8)
     def test_longer_and_shorter(self, rkt: Rkt, site: web.Site) -> None:
         layer = simple()
         word = serve(site, [layer])
@@ -108,23 +110,27 @@ class TestLies:
         blob(site, layer).body = whole[:-1]
         assert "bytes instead of" in refused(rkt, word)
 
+    @pytest.mark.attack(8)
     def test_endless(self, rkt: Rkt, site: web.Site) -> None:
         layer = simple()
         size = layer.descriptor["size"]
         word = serve(site, [layer], layers=[{**layer.descriptor, "size": 10}])
         assert f"{size} bytes instead of 10" in refused(rkt, word)
 
+    @pytest.mark.attack(8)
     def test_content_that_is_not_the_configurations(self, rkt: Rkt, site: web.Site) -> None:
         layer = simple()
         layer.diff_id = oci.digest(b"something else")
         assert "the content of layer" in refused(rkt, serve(site, [layer]))
 
+    @pytest.mark.attack(8)
     def test_manifest_by_digest(self, rkt: Rkt, site: web.Site) -> None:
         word = serve(site, [simple()]).removesuffix(":v1")
         wanted = oci.digest(b"wanted")
         site.pages[f"/v2/team/app/manifests/{wanted}"] = site.pages["/v2/team/app/manifests/v1"]
         assert "has the digest" in refused(rkt, f"{word}@{wanted}")
 
+    @pytest.mark.attack(8)
     def test_index_that_gives_another_manifest(self, rkt: Rkt, site: web.Site) -> None:
         word = serve(site, [simple()])
         wanted = oci.digest(b"wanted")
@@ -138,6 +144,7 @@ class TestLies:
         document(site, "v1", index, str(index["mediaType"]))
         assert "has the digest" in refused(rkt, word)
 
+    @pytest.mark.attack(8)
     def test_kinds_mixed_up(self, rkt: Rkt, site: web.Site) -> None:
         word = serve(site, [simple()])
         page = site.pages["/v2/team/app/manifests/v1"]
@@ -163,16 +170,19 @@ class TestLies:
             b"",
         ],
     )
+    @pytest.mark.attack(7)
     def test_json_bombs(self, rkt: Rkt, site: web.Site, data: bytes) -> None:
         word = serve(site, [simple()])
         document(site, "v1", data)
         refused(rkt, word)
 
+    @pytest.mark.attack(8)
     def test_other_algorithm(self, rkt: Rkt, site: web.Site) -> None:
         layer = simple()
         word = serve(site, [layer], layers=[{**layer.descriptor, "digest": "md5:" + "0" * 32}])
         assert "not of a supported kind" in refused(rkt, word)
 
+    @pytest.mark.attack(8)
     def test_link_from_the_manifest_is_not_followed(self, rkt: Rkt, site: web.Site) -> None:
         layer = simple()
         foreign = {
@@ -187,6 +197,7 @@ class TestLies:
 class TestConnections:
     """Attacks 32 and 33: cut downloads, redirects, credentials."""
 
+    @pytest.mark.attack(33)
     def test_download_that_breaks_off_goes_on(self, rkt: Rkt, site: web.Site) -> None:
         layer = simple()
         word = serve(site, [layer])
@@ -200,6 +211,7 @@ class TestConnections:
             "bytes=150001-",
         ]
 
+    @pytest.mark.attack(33)
     def test_wrong_range(self, rkt: Rkt, site: web.Site) -> None:
         layer = simple()
         word = serve(site, [layer])
@@ -207,12 +219,14 @@ class TestConnections:
         page.cuts, page.wrong_range = [100_000], f"bytes 5-{len(layer.blob) - 1}/{len(layer.blob)}"
         assert "another part" in refused(rkt, word)
 
+    @pytest.mark.attack(33)
     def test_always_cut(self, rkt: Rkt, site: web.Site) -> None:
         layer = simple()
         word = serve(site, [layer])
         blob(site, layer).cuts = [100] * 50
         refused(rkt, word)
 
+    @pytest.mark.attack(32)
     def test_token_stays_with_the_registry(self, rkt: Rkt, site: web.Site, home: str) -> None:
         layer = simple()
         word = serve(site, [layer])
@@ -248,6 +262,7 @@ class TestConnections:
     @pytest.mark.parametrize(
         "realm", ["http://127.0.0.1:{http}/token", "file:///etc/passwd", "https://169.254.169.254/"]
     )
+    @pytest.mark.attack(32)
     def test_token_servers_nobody_should_ask(self, rkt: Rkt, site: web.Site, home: str, realm: str) -> None:
         word = serve(site, [simple()])
         for page in site.pages.values():
@@ -259,6 +274,7 @@ class TestConnections:
     @pytest.mark.parametrize(
         "target", ["http://127.0.0.1:{http}/x", "file:///etc/passwd", "https://169.254.169.254/x"]
     )
+    @pytest.mark.attack(32)
     def test_redirects_nobody_should_follow(self, rkt: Rkt, site: web.Site, target: str) -> None:
         layer = simple()
         word = serve(site, [layer])
@@ -293,6 +309,7 @@ class TestLayers:
         refused(rkt, serve(site, [oci.Layer(oci.tar(members))]))
         assert not os.path.exists(os.path.join(rkt.base, "escaped"))
 
+    @pytest.mark.attack(2)
     def test_links_are_confined_across_layers(self, rkt: Rkt, site: web.Site) -> None:
         victim = os.path.join(rkt.base, "victim")
         os.mkdir(victim)
@@ -316,6 +333,7 @@ class TestLayers:
         assert sorted(os.listdir(target + victim)) == ["absolute", "x", "y"]
         assert os.listdir(victim) == ["kept"]
 
+    @pytest.mark.attack(5)
     def test_attributes_of_overlayfs_are_dropped(self, rkt: Rkt, site: web.Site) -> None:
         xattrs = {
             "trusted.overlay.opaque": b"y",
@@ -331,6 +349,7 @@ class TestLayers:
             assert os.listxattr(os.path.join(target, name)) == ["user.kept"]
 
     @pytest.mark.parametrize("compression", ["gzip", "zstd"])
+    @pytest.mark.attack(6)
     def test_compression_bomb(self, rkt: Rkt, site: web.Site, compression: str) -> None:
         layer = oci.Layer(oci.tar([oci.file("zeros", bytes(200 << 20))]), compression)
         assert len(layer.blob) < 2 << 20
@@ -338,6 +357,7 @@ class TestLayers:
         refused_ = rkt(INSECURE, "fetch", "--max-image-size=100M", word)
         assert refused_.code == 254 and "larger than 104857600 bytes" in refused_.err, refused_
 
+    @pytest.mark.attack(6)
     def test_sparse_bomb(self, rkt: Rkt, site: web.Site) -> None:
         import subprocess
 
@@ -350,6 +370,7 @@ class TestLayers:
         ).stdout
         assert "larger than" in refused(rkt, serve(site, [oci.Layer(archive)]))
 
+    @pytest.mark.attack(6)
     def test_many_entries_take_little_memory(self, rkt: Rkt, site: web.Site) -> None:
         one = oci.tar([oci.file("f")])[:512]
         blocks = []

@@ -248,6 +248,7 @@ def test_mount_faults(fly: Run, tmp_path: os.PathLike[str], source: str) -> None
         ("/link", "../../../../../../../../rkt-test-evil"),
     ],
 )
+@pytest.mark.attack(11)
 def test_mount_points_cannot_make_anything_on_the_host(
     fly: Run, tmp_path: os.PathLike[str], source: str, path: str, link: str | None
 ) -> None:

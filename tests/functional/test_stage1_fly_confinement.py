@@ -261,6 +261,7 @@ def test_an_image_whose_directories_are_links(fly: Run, tmp_path: os.PathLike[st
 
 @pytest.mark.promise("P4")
 @pytest.mark.parametrize("directory", ["/link", "/proc/self/fd/3", "/proc/1/cwd"])
+@pytest.mark.attack(11)
 def test_working_directory_stays_inside(fly: Run, tmp_path: os.PathLike[str], directory: str) -> None:
     entries = [aci.symlink("link", "../../../../etc")]
     image = aci.busybox(os.path.join(tmp_path, "cwd.aci"), entries=entries)
@@ -274,6 +275,7 @@ def test_working_directory_stays_inside(fly: Run, tmp_path: os.PathLike[str], di
 
 @pytest.mark.promise("P4")
 @pytest.mark.parametrize("target", ["/etc/shadow", "/proc/1/root/etc/passwd"])
+@pytest.mark.attack(9)
 def test_user_database_that_is_a_link_to_the_host(fly: Run, tmp_path: os.PathLike[str], target: str) -> None:
     entries = [entry for entry in aci.busybox_entries() if entry.name != "etc/passwd"]
     entries.append(aci.symlink("etc/passwd", target))

@@ -283,6 +283,7 @@ def test_links_in_the_place_of_system_directories(rkt: driver.Rkt, tmp_path: obj
 
 
 @pytest.mark.promise("P4")
+@pytest.mark.attack(9)
 def test_hostile_user_files(rkt: driver.Rkt, tmp_path: object) -> None:
     import tarfile
 
@@ -307,6 +308,7 @@ def test_hostile_user_files(rkt: driver.Rkt, tmp_path: object) -> None:
 
 @pytest.mark.promise("P4")
 @pytest.mark.parametrize("program", ["/proc/self/exe", "/proc/1/root/bin/sh", "/bin/link", "/bin/script"])
+@pytest.mark.attack(12)
 def test_programs_behind_procfs_are_refused(rkt: driver.Rkt, tmp_path: object, program: str) -> None:
     image = aci.busybox(
         f"{tmp_path}/proc.aci",
@@ -321,6 +323,7 @@ def test_programs_behind_procfs_are_refused(rkt: driver.Rkt, tmp_path: object, p
 
 
 @pytest.mark.promise("P4")
+@pytest.mark.attack(13)
 def test_manifest_values_do_not_become_unit_lines(rkt: driver.Rkt, tmp_path: object) -> None:
     marker = f"{tmp_path}/marker"
     app = aci.app("/bin/true", workingDirectory=f"/\nExecStartPre=+/bin/touch {marker}")
@@ -331,6 +334,7 @@ def test_manifest_values_do_not_become_unit_lines(rkt: driver.Rkt, tmp_path: obj
 
 
 @pytest.mark.promise("P4")
+@pytest.mark.attack(11)
 def test_working_directory_behind_a_link(rkt: driver.Rkt, tmp_path: object) -> None:
     image = aci.busybox(
         f"{tmp_path}/cwd.aci",

@@ -145,6 +145,7 @@ class TestFetch:
         ]
         assert rkt("fetch", image).err == f"fetch: open {image}.asc: no such file or directory\n"
 
+    @pytest.mark.attack(31)
     def test_wrong_prefix(self, rkt: Rkt, key: str, image: str) -> None:
         rkt.ok("trust", "--prefix=example.com/ap", "--skip-fingerprint-review", key)
         result = rkt("fetch", image)
@@ -152,6 +153,7 @@ class TestFetch:
         assert "signature made by unknown entity" in result.err
         assert rkt.ok("image", "list", "--no-legend").out == "\n"
 
+    @pytest.mark.attack(31)
     def test_other_signature_for_the_image(self, rkt: Rkt, signer: Signer, key: str, image: str) -> None:
         rkt.ok("trust", "--root", "--skip-fingerprint-review", key)
         elsewhere = image + ".elsewhere"
@@ -172,6 +174,7 @@ class TestFetch:
             ("changed", "openpgp: signature is bad"),
         ],
     )
+    @pytest.mark.attack(31)
     def test_reason_of_a_refusal(
         self, rkt: Rkt, signer: Signer, tmp_path: os.PathLike[str], image: str, kind: str, reason: str
     ) -> None:

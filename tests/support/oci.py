@@ -13,6 +13,8 @@ from typing import Any
 
 import zstandard
 
+from support import aci
+
 EPOCH = 1_600_000_000
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
 """security.capability with CAP_NET_BIND_SERVICE, permitted and effective."""
@@ -217,3 +219,14 @@ def difference(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[An
         for path in sorted({*one, *other})
         if one.get(path) != other.get(path)
     }
+
+
+def busybox_layer() -> Layer:
+    """A root file system with a shell."""
+    members = []
+    for entry in aci.busybox_entries():
+        info = tarfile.TarInfo(entry.name)
+        info.type, info.mode, info.linkname = entry.type, entry.mode, entry.linkname
+        info.size = len(entry.content)
+        members.append((info, entry.content))
+    return Layer(tar(members))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from rkt.errors import RktError
 
+_LONGEST = 600
+"""Letters of what is wrong, or where."""
+
 
 class AppcError(RktError):
     """A text or value breaks a rule of the specification.
@@ -16,6 +19,7 @@ class AppcError(RktError):
     __slots__ = ("fault", "path")
 
     def __init__(self, fault: str, *path: str | int) -> None:
+        fault = _shortened(fault)
         super().__init__(fault)
         self.fault = fault
         self.path: list[str | int] = list(path)
@@ -39,5 +43,10 @@ class AppcError(RktError):
                 words += f".{segment}"
             else:
                 words = segment
-        self.message = f"{words}: {self.fault}"
+        self.message = f"{_shortened(words)}: {self.fault}"
         self.args = (self.message,)
+
+
+def _shortened(text: str) -> str:
+    """Values and names of members come from outside, and may be as long as the document."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}"

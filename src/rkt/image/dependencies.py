@@ -21,10 +21,14 @@ MAX_DEPTH = 32
 MAX_IMAGES = 1000
 
 
-def fetch_all(store: Store, key: str, fetch: Callable[[Dependency], str]) -> None:
+def fetch_all(
+    store: Store, key: str, fetch: Callable[[Dependency], str], *, believed: Callable[[str], bool]
+) -> None:
     """Get all that the image depends on into the store; ``fetch`` gives the key of one dependency.
 
-    Raises RktError for a loop, for an image that is not the one meant, and what ``fetch`` raises.
+    ``believed`` says of an image in the store whether it was verified as is asked for now: a name may mean
+    another one there than the one just fetched.  Raises RktError for a loop, for an image that is not the one
+    meant or not believed, and what ``fetch`` raises.
     """
     seen: set[tuple[str, str, tuple[tuple[str, str], ...]]] = set()
     waiting = [(key, 0)]
@@ -39,7 +43,14 @@ def fetch_all(store: Store, key: str, fetch: Callable[[Dependency], str]) -> Non
             name = dependency.image_name
             if depth >= MAX_DEPTH or len(seen) > MAX_IMAGES:
                 raise RktError(f'dependency "{name}" is one too many: image {key} depends on too much')
-            waiting.append((_one(store, dependency, fetch), depth + 1))
+            found = _one(store, dependency, fetch)
+            # An ID in the manifest of an image that was verified says which image is meant.
+            if not dependency.image_id and not believed(found):
+                raise RktError(
+                    f'dependency "{name}" is image {found} in the local store, which was not verified',
+                    hint=f"remove it with: rkt image rm {found}, or relax with --insecure-options=image",
+                )
+            waiting.append((found, depth + 1))
     # what was resolved one by one has to fit together, and hold no loop
     store.tree_id(key)
 

@@ -129,7 +129,7 @@ class Fetcher:
         if self._store.manifest(key).dependencies:
             from rkt.image import dependencies
 
-            dependencies.fetch_all(self._store, key, self._fetch_dependency)
+            dependencies.fetch_all(self._store, key, self._fetch_dependency, believed=self._is_believed)
         if self._render:
             try:
                 self._store.render(key)
@@ -189,13 +189,28 @@ class Fetcher:
         """``guarded``: the name comes from another image, not from the user."""
         wanted = {**host_labels(), **name.labels}
         if self._policy != UPDATE:
-            key = self._store.find(name.name, _labels(wanted))
+            key = self._stored(name.name, wanted, guarded=guarded)
             if key is not None:
                 self._diagnose(f"using image from local store for image name {text}")
                 return key
         if self._policy == NEVER:
             raise ImageNotFoundError(f'unable to fetch image "{text}": it is not in the local store')
         return self._remote().fetch(self._discover(name, wanted, signature, guarded=guarded))
+
+    def _stored(self, name: str, wanted: dict[str, str], *, guarded: bool) -> str | None:
+        """The store's image of a name; a dependency has to be verified as is asked for now."""
+        key = self._store.find(name, _labels(wanted))
+        if key is not None and guarded and not self._is_believed(key):
+            self._diagnose(f"image {key} of the local store was not verified")
+            return None
+        return key
+
+    def _is_believed(self, key: str) -> bool:
+        """Whether an image of the store may be part of another one: not if it came in unverified."""
+        if self._keystore is None:
+            return True
+        verified = self._store.verification(key)
+        return verified is None or verified[0] != "none"
 
     def _discover(self, name: ImageName, wanted: dict[str, str], signature: str, *, guarded: bool) -> Target:
         """Where an image is, having offered the user the keys for it."""
@@ -242,7 +257,7 @@ class Fetcher:
         try:
             return self._fetch_name(name, str(name), guarded=True)
         except DiscoveryError as error:
-            key = self._store.find(name.name, _labels(name.labels))
+            key = self._stored(name.name, name.labels, guarded=True)
             if key is None:
                 raise _unavailable(name) from error
             return key

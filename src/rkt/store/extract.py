@@ -222,7 +222,10 @@ class Extractor:
                 self._remember(path, fd)
         # Archives may leave parents out.
         for base in reversed(missing):
-            os.mkdir(base, 0o700, dir_fd=fd)
+            try:
+                os.mkdir(base, 0o700, dir_fd=fd)
+            except FileExistsError:
+                raise RktError(f"{f'{path}/{base}'.lstrip('/')!r} is a link that leads nowhere") from None
             path = f"{path}/{base}" if path else base
             self._directories[path] = _Attributes(self._ids(0, 0), 0o755, None, {})
             fd = paths.open_child(fd, base, os.O_PATH | os.O_DIRECTORY)

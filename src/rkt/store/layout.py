@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MANIFEST = "manifest"
 ROOTFS = "rootfs"
 
+NAME_MAX = 255
+"""Bytes of one component of a path on Linux (limits.h)."""
 MAX_MANIFEST = 4 << 20
 """Bytes; the largest manifests known are a few KiB."""
 
@@ -67,6 +69,9 @@ class ImageLayout:
     def _check_below(self, name: str, entry: Entry) -> None:
         if name in self._names:
             raise RktError(f"the image has {name!r} twice")
+        # Only long names need a closer look; a letter has up to four bytes.
+        if len(name) > NAME_MAX or (len(name) * 4 > NAME_MAX and not name.isascii()):
+            _check_components(name)
         if entry.type == LINK:
             target = clean(entry.linkname)
             if target not in self._names:
@@ -89,3 +94,10 @@ class ImageLayout:
         if self._manifest is None:
             raise RktError("the image has no manifest")
         return self._manifest
+
+
+def _check_components(name: str) -> None:
+    """RktError for a name that no file system of Linux takes: the image could never be unpacked."""
+    for component in name.split("/"):
+        if len(component.encode("utf-8", "surrogateescape")) > NAME_MAX:
+            raise RktError(f"the image has a name longer than {NAME_MAX} bytes: {component[:100]!r}...")

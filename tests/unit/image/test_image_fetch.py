@@ -102,6 +102,7 @@ class TestSignatures:
         assert place.refused(path) == message
         assert not os.path.exists(place.store.places.data)
 
+    @pytest.mark.attack(31)
     def test_key_trusted_for_another_name(self, place: Place) -> None:
         place.trust("alice", "example.org")
         path = place.image()
@@ -137,6 +138,7 @@ class TestSignatures:
         place.image()
         assert place.refused(path) == f'image "{path}" verification failed: openpgp: signature is bad'
 
+    @pytest.mark.attack(31)
     def test_signature_of_another_image(self, place: Place) -> None:
         place.trust("alice", "example.com")
         other = place.signer.sign(place.image("example.com/other"), "alice")
@@ -152,6 +154,7 @@ class TestSignatures:
             file.write(bytes(10240))
         assert "signature is bad" in place.refused(path)
 
+    @pytest.mark.attack(33)
     def test_every_truncation(self, place: Place) -> None:
         place.trust("alice", "example.com")
         path = place.image()
@@ -172,6 +175,7 @@ class TestSignatures:
             ("mallory", "unknown entity"),
         ],
     )
+    @pytest.mark.attack(31)
     def test_keys_and_signatures_that_do_not_count(self, place: Place, name: str, reason: str) -> None:
         signer = place.signer
         path = place.image()
@@ -192,6 +196,7 @@ class TestSignatures:
             place.trust(name, "example.com")
         assert reason in place.refused(path)
 
+    @pytest.mark.attack(31)
     def test_subkey_counts_as_its_key(self, place: Place) -> None:
         place.signer.subkey(place.signer.key("withsub"))
         place.trust("withsub", "example.com/app")

@@ -41,6 +41,7 @@ def refused(*layers: list[str]) -> str:
     return one_line(caught.value)
 
 
+@pytest.mark.attack(4)
 def test_whiteouts() -> None:
     assert paths(["a", "b"], [".wh.a"]) == {"b": (0, 1)}
     assert paths(["d/a", "d/b"], ["d/.wh.a"]) == {"d/b": (0, 1)}
@@ -51,6 +52,7 @@ def test_whiteouts() -> None:
     assert paths(["a"], [".wh.nothing", "no/.wh.thing"]) == {"a": (0, 0)}
 
 
+@pytest.mark.attack(4)
 def test_opaque_directories() -> None:
     assert paths(["d/a", "d/s/b"], ["d/.wh..wh..opq"]) == {}
     assert paths(["d/a", "d/s/b"], ["d/s/c", "d/.wh..wh..opq"]) == {"d/s/c": (1, 0)}
@@ -62,6 +64,7 @@ def test_signs_of_aufs_mean_nothing() -> None:
     assert paths([".wh..wh.plnk/1.2", ".wh..wh.aufs", "a"]) == {"a": (0, 2)}
 
 
+@pytest.mark.attack(3)
 def test_hard_links() -> None:
     assert paths(["a", "b = a"]) == {"a": (0, 0), "b": (0, 0)}
     assert paths(["a"], ["b = a", ".wh.a"]) == {"b": (0, 0)}
@@ -70,6 +73,7 @@ def test_hard_links() -> None:
     assert paths(["bin/a", "sbin -> bin", "b = /sbin/a"]) == {"bin/a": (0, 0), "sbin": (0, 1), "b": (0, 0)}
 
 
+@pytest.mark.attack(2)
 def test_names_through_links() -> None:
     assert paths(["usr/", "lib -> usr"], ["lib/x"]) == {"lib": (0, 1), "usr/x": (1, 0)}
     assert paths(["lib -> /usr"], ["lib/x"]) == {"lib": (0, 0), "usr/x": (1, 0)}
@@ -105,10 +109,12 @@ def test_kinds_that_replace_each_other() -> None:
         (["a\0b"], "NUL"),
     ],
 )
+@pytest.mark.attack(4)
 def test_refused(layer: list[str], message: str) -> None:
     assert message in refused(layer)
 
 
+@pytest.mark.attack(5)
 def test_sign_of_overlayfs_is_refused() -> None:
     with pytest.raises(RktError, match="sign of overlayfs"):
         list(filesystem.headers([Entry("a", CHARACTER)]))

@@ -62,6 +62,7 @@ def test_nothing_found(root: int) -> None:
     "name",
     ["/proc/self/exe", "/proc/1/root/bin/sh", "/bin/../proc/1/exe", "/bin/magic", "../proc/x", "magic"],
 )
+@pytest.mark.attack(12)
 def test_procfs_is_refused(root: int, name: str) -> None:
     with pytest.raises(RktError):
         find(root, name)

@@ -23,6 +23,7 @@ def app_unit(**members: object) -> units.AppUnit:
 
 @pytest.mark.promise("P4")
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))
+@pytest.mark.attack(13)
 def test_quoted_words_stay_on_their_line(word: str) -> None:
     text = units.quote(word)
     assert "\n" not in text and "\r" not in text
@@ -89,6 +90,7 @@ def test_confinement_is_written_down() -> None:
     assert "CapabilityBoundingSet" not in app_unit().files()["web.service"]
 
 
+@pytest.mark.attack(13)
 def test_systemd_verifies_all_units(tmp_path: object) -> None:
     """systemd's own reading of them, with everything that can be set set."""
     directory = os.path.join(str(tmp_path), "units")

@@ -63,6 +63,8 @@ def test_accepted():
         ([MANIFEST, ROOTFS, file("rootfs/../x")], "leads out"),
         ([MANIFEST, ROOTFS, file("rootfs/a/../b")], "leads out"),
         ([MANIFEST, ROOTFS, file("/rootfs/x")], "absolute"),
+        ([MANIFEST, ROOTFS, file("rootfs/a/" + "n" * 256)], "longer than 255 bytes"),
+        ([MANIFEST, ROOTFS, file("rootfs/" + "ü" * 128)], "longer than 255 bytes"),
         ([MANIFEST, ROOTFS, file("rootfs/a"), file("./rootfs//a")], "'rootfs/a' twice"),
         ([MANIFEST, ROOTFS, *[(Entry("rootfs/d", "directory"), b"")] * 2], "'rootfs/d' twice"),
         ([MANIFEST, ROOTFS, link("rootfs/a", "manifest")], "not in the image before it"),

@@ -72,6 +72,7 @@ def test_members_follow_one_another(kind, library):
 
 
 @pytest.mark.parametrize("kind", COMPRESSORS)
+@pytest.mark.attack(33)
 def test_cut_off_anywhere(kind, library):
     data = COMPRESSORS[kind](CONTENT)
     first = max(len(magic) for magic, _ in compression._MAGIC)
@@ -104,6 +105,7 @@ def test_damage_is_noticed(kind, library):
 
 @pytest.mark.promise("P4")
 @pytest.mark.parametrize("kind", COMPRESSORS)
+@pytest.mark.attack(6)
 def test_a_bomb_takes_neither_disk_nor_memory(kind, library):
     size = (256 if kind in ("gzip", "zstd") else 64) << 20
     bomb = gzip.compress(bytes(size), 1) if kind == "gzip" else COMPRESSORS[kind](bytes(size))

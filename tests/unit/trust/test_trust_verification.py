@@ -71,6 +71,7 @@ class TestRealSignatures:
         with pytest.raises(RktError, match="unknown entity"):
             verify(document, path, key_of(signer, "other"))
 
+    @pytest.mark.attack(31)
     def test_expired_key_is_refused(self, signer: Signer, document: str) -> None:
         signer.key("expired", expires="seconds=60", ago=HOUR)
         path = signer.sign(document, "expired", ago=HOUR - 30)
@@ -83,6 +84,7 @@ class TestRealSignatures:
         with pytest.raises(RktError, match="signature has expired"):
             verify(document, path, key_of(signer, "lasting"))
 
+    @pytest.mark.attack(31)
     def test_revoked_key_is_refused(self, signer: Signer, document: str) -> None:
         fingerprint = signer.key("revoked")
         path = signer.sign(document, "revoked")
@@ -90,6 +92,7 @@ class TestRealSignatures:
         with pytest.raises(RktError, match="key has been revoked"):
             verify(document, path, key_of(signer, "revoked"))
 
+    @pytest.mark.attack(31)
     def test_sha1_signature_is_refused(self, signer: Signer, document: str) -> None:
         signer.key("weak")
         path = signer.sign(document, "weak", options=("--digest-algo", "SHA1"))
