@@ -104,6 +104,7 @@ MODES = {
     "appsinfo/one": 0o40750,
     "appsinfo/one/manifest": 0o100640,
     "appsinfo/one/treeStoreID": 0o100640,
+    "appsinfo/one/verified": 0o100640,
     "overlay-prepared": 0o100644,
     "pod": 0o100640,
     "pod-created": 0o100640,

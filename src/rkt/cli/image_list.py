@@ -43,7 +43,8 @@ def run(call: Call) -> int:
     order = [SORT[field] for field in call.flags["sort"]]
     images.sort(key=lambda image: [of(image[0]) for of in order], reverse=call.flags["order"] == "desc")
     if call.flags["format"]:
-        call.print(_json(images, pretty=call.flags["format"] == "json-pretty"))
+        shown = verified if "verified" in call.flags["fields"] else None
+        call.print(_json(images, shown, pretty=call.flags["format"] == "json-pretty"))
     else:
         call.print(_table(call, images, verified))
     return 0
@@ -89,10 +90,13 @@ def _verified(how: tuple[str, str] | None, *, full: bool) -> str:
     return " ".join(how).strip() if full else how[0]
 
 
-def _json(images: list[tuple[ImageInfo, str]], *, pretty: bool) -> str:
+def _json(
+    images: list[tuple[ImageInfo, str]], verified: dict[str, tuple[str, str]] | None, *, pretty: bool
+) -> str:
+    """``verified`` None: the members that rkt 1.30 prints, and no others."""
     from rkt.appc import gojson
 
-    values = [
+    values: list[dict[str, Any]] = [
         {
             "id": info.key,
             "name": name,
@@ -102,4 +106,7 @@ def _json(images: list[tuple[ImageInfo, str]], *, pretty: bool) -> str:
         }
         for info, name in images
     ]
+    if verified is not None:
+        for value in values:
+            value["verified"], value["verified_by"] = verified.get(value["id"], ("unknown", ""))
     return gojson.dumps(values or None, "\t" if pretty else None)

@@ -84,8 +84,18 @@ TABLE = {
     ),
     "image export": Command(
         "IMAGE OUTPUT_ACI_FILE",
-        "Writes an image of the store to a file, not compressed.",
-        (OVERWRITE,),
+        "Writes an image of the store to a file, not compressed, and beside it the signature for which it "
+        "was believed: OUTPUT_ACI_FILE.asc if that is over this very file (--as-signed makes it so), "
+        ".payload with .sig, or .signed, for a signed container image.",
+        (
+            Option(
+                "as-signed",
+                "bool",
+                "false",
+                "write the file as it was signed and fetched, compressed or not",
+            ),
+            OVERWRITE,
+        ),
         completes="image",
     ),
     "image extract": Command(
@@ -114,7 +124,9 @@ TABLE = {
                 "fields",
                 "choices",
                 ",".join(FIELDS),
-                "comma-separated columns to print: " + ", ".join((*FIELDS, *MORE_FIELDS)),
+                "comma-separated columns to print: "
+                + ", ".join((*FIELDS, *MORE_FIELDS))
+                + " (by what an image was verified: openpgp, sigstore, digest, none or unknown)",
                 choices=(*FIELDS, *MORE_FIELDS),
             ),
             FORMAT,

@@ -103,6 +103,13 @@ TABLE = {
             ),
             FORMAT,
             UUID_FILE,
+            Option(
+                "verified",
+                "bool",
+                "false",
+                "also print how the image of each app had been verified when the pod was prepared: openpgp, "
+                "sigstore, digest, none or unknown, with the key or the digest",
+            ),
             Option("wait", "wait", "false", "wait until the pod has ended, then print", bare="true"),
             Option("wait-ready", "wait", "false", "wait until the pod is ready, then print", bare="true"),
         ),

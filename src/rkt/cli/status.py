@@ -12,6 +12,7 @@ from rkt.pod.pod import Pod
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from rkt.cli.call import Call
 
@@ -95,7 +96,7 @@ def _print(call: Call, pod: Pod) -> None:
         from rkt.appc import gojson
 
         indent = "\t" if call.flags["format"] == "json-pretty" else None
-        call.print(gojson.dumps(status.describe(pod), indent))
+        call.print(gojson.dumps(_described(call, pod), indent))
         return
     created, started = status.created_ns(pod), status.started_ns(pod)
     call.print(f"state={pod.state}")
@@ -105,8 +106,24 @@ def _print(call: Call, pod: Pod) -> None:
         call.print(f"started={times.exact(started)}")
     if pod.state in _WITH_NETWORKS:
         call.print(f"networks={status.format_networks(status.networks(pod))}")
-    if pod.state not in _WITH_PROCESS:
-        return
+    if pod.state in _WITH_PROCESS:
+        _print_process(call, pod)
+    if call.flags["verified"]:
+        for app in status.apps(pod):
+            name = str(app.get("name", ""))
+            call.print(f"verified-{name}={' '.join(status.verification(pod, name)).strip()}")
+
+
+def _described(call: Call, pod: Pod) -> dict[str, Any]:
+    """The pod as an object; scripts know its members, so that others are there for the asking only."""
+    value = status.describe(pod)
+    if call.flags["verified"]:
+        for app in value.get("apps", []):
+            app["verified"], app["verified_by"] = status.verification(pod, app["name"])
+    return value
+
+
+def _print_process(call: Call, pod: Pod) -> None:
     pid = status.pid(pod)
     if pid is not None:
         call.print(f"pid={pid}")

@@ -7,6 +7,7 @@ before both have ended well.  All kinds of sources come through here.
 from __future__ import annotations
 
 from rkt.errors import Context, RktError
+from rkt.store.signature import DETACHED, Signature, SignedCopy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,10 +29,11 @@ class VerificationError(RktError):
 class Plain:
     """A source whose bytes nobody vouches for, because the caller said so."""
 
-    __slots__ = ("_source", "verified")
+    __slots__ = ("_source", "signature", "verified")
 
     def __init__(self, source: Readable) -> None:
         self._source = source
+        self.signature = None
         self.verified = "none", ""
 
     def read(self, size: int, /) -> bytes:
@@ -97,17 +99,26 @@ class Admission:
             except RktError as error:
                 raise VerificationError(f'image "{name}" verification failed') from error
 
-        source = _Watched(verified)
-        try:
-            key = self._store.import_image(source, latest=latest, check=judge)
-            self._store.put_verification(key, *verified.verified)
-            return key
-        except VerificationError:
-            raise
-        except (RktError, OSError) as error:
-            if error is source.failure and isinstance(error, RktError):
+        self._store.places.make()
+        with SignedCopy(self._store.places) as copy:
+            source = _Watched(verified, copy if verified.signature is not None else None)
+            try:
+                key = self._store.import_image(source, latest=latest, check=judge)
+                self._note(key, verified, copy)
+                return key
+            except VerificationError:
                 raise
-            raise RktError(f'image "{name}" cannot be imported') from error
+            except (RktError, OSError) as error:
+                if error is source.failure and isinstance(error, RktError):
+                    raise
+                raise RktError(f'image "{name}" cannot be imported') from error
+
+    def _note(self, key: str, verified: Plain | VerifiedSource, copy: SignedCopy) -> None:
+        signature = None
+        if verified.signature is not None:
+            copy.keep(key)
+            signature = Signature(DETACHED, verified.signature.data, covers=copy.covers())
+        self._store.put_verification(key, *verified.verified, signature)
 
     def read_signature(self, path: str) -> bytes | None:
         """The signature in a file; None where none is needed."""
@@ -122,17 +133,21 @@ class Admission:
 
 
 class _Watched:
-    """Tells what the source raised from what the importer did."""
+    """Tells what the source raised from what the importer did, and has a copy made of what passes by."""
 
-    __slots__ = ("_source", "failure")
+    __slots__ = ("_copy", "_source", "failure")
 
-    def __init__(self, source: Readable) -> None:
+    def __init__(self, source: Readable, copy: SignedCopy | None) -> None:
         self._source = source
+        self._copy = copy
         self.failure: BaseException | None = None
 
     def read(self, size: int, /) -> bytes:
         try:
-            return self._source.read(size)
+            data = self._source.read(size)
         except BaseException as error:
             self.failure = error
             raise
+        if self._copy is not None:
+            self._copy.feed(data)
+        return data

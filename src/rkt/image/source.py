@@ -47,24 +47,24 @@ class VerifiedSource:
     carry a revocation); each is checked and the one that is trusted for the name counts.
     """
 
-    __slots__ = ("_keystore", "_signature", "_source", "_verifications", "read_all", "verified")
+    __slots__ = ("_keystore", "_source", "_verifications", "read_all", "signature", "verified")
 
     def __init__(self, source: Readable, signature: bytes, keystore: Keystore) -> None:
         """Raises RktError when no trusted key can have made the signature: before the image is read."""
         self._source = source
         self._keystore = keystore
-        self._signature = openpgp.parse_signature(signature)
+        self.signature = openpgp.parse_signature(signature)
         self._verifications: dict[bytes, Verification] = {}
         self.read_all = False
         self.verified = "none", ""
-        candidates = keystore.candidates(self._signature)
+        candidates = keystore.candidates(self.signature)
         if not candidates:
             raise RktError("openpgp: signature made by unknown entity")
         if len(candidates) > _MAX_COPIES:
             raise RktError("openpgp: too many different copies of the signing key are trusted")
         try:
             for key in candidates:
-                self._verifications[key.data] = Verification(self._signature, key)
+                self._verifications[key.data] = Verification(self.signature, key)
         except BaseException:
             self.close()
             raise

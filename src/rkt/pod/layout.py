@@ -6,6 +6,7 @@ DATA/pods/STATE/UUID/            0750, flock'd by the pod's processes
     pod-created                  empty; its mtime is when the pod was created
     appsinfo/APP/manifest        image manifest of an app
     appsinfo/APP/treeStoreID     rendered image of an app (overlay only)
+    appsinfo/APP/verified        how the app's image was verified when the pod was prepared: METHOD [DETAIL]
     stage1/manifest              image manifest of the stage1
     stage1/rootfs/               the stage1: an overlay's mount point, or a copy
     stage1TreeStoreID            rendered image of the stage1
@@ -81,3 +82,7 @@ def app_manifest(app: str) -> str:
 
 def app_tree(app: str) -> str:
     return f"{APPS}/{app}/treeStoreID"
+
+
+def app_verified(app: str) -> str:
+    return f"{APPS}/{app}/verified"

@@ -123,6 +123,16 @@ def image_of(pod: Pod, app: dict[str, Any]) -> tuple[str, str]:
     return str(name), key
 
 
+def verification(pod: Pod, app: str) -> tuple[str, str]:
+    """How an app's image had been verified when the pod was prepared: method and digest or key.
+
+    The methods are those of the store (``rkt image list --fields=verified``); ``unknown`` without a record.
+    """
+    text = "" if "/" in app else pod.read_text(layout.app_verified(app))
+    method, _, detail = text.partition(" ")
+    return method or "unknown", detail
+
+
 def exit_code(pod: Pod, app: str) -> int | None:
     """The exit code the stage1 has recorded for an app; None when there is none.
 

@@ -132,6 +132,10 @@ def _prepare_app(
     directory = f"{layout.APPS}/{app}"
     pod.make_directory(directory)
     pod.write(layout.app_manifest(app), store.manifest_bytes(key))
+    verified = store.verification(key)
+    if verified is not None:
+        # The pod outlives the image in the store, and what the store knows of it.
+        pod.write(layout.app_verified(app), " ".join(verified).strip())
     if overlay:
         try:
             pod.write(layout.app_tree(app), store.render(key))

@@ -10,6 +10,7 @@
         blob/sha512/XX/KEY      0660   an image, uncompressed
         imageManifest/sha512/XX/KEY  0660
         imagelocks/KEY          0660   flock exclusive: the image is being imported or removed
+        signed/sha512/XX/KEY    0660   the compressed file that was signed (rkt.store.signature)
         layers/ALGORITHM/XX/    2770   layers of container images as downloaded (rkt.store.layers)
         tmp/                    2770   imports under way, each file flocked by its writer
         tree/ID/                       a rendered image
@@ -42,7 +43,7 @@ FILE_MODE = 0o660
 IMPORT_PREFIX = "import"
 """How names of images under way in ``cas/tmp`` begin."""
 
-_SHARED = ("db", "tmp", "blob", "imageManifest", "imagelocks", "layers")
+_SHARED = ("db", "tmp", "blob", "imageManifest", "imagelocks", "layers", "signed")
 _ROOT_ONLY = ("tree", "treestorelocks")
 
 
@@ -72,6 +73,7 @@ class Directories:
         "image_locks",
         "layers",
         "manifests",
+        "signed_files",
         "temporary",
         "tree_locks",
         "trees",
@@ -85,6 +87,7 @@ class Directories:
         self.manifests = os.path.join(self.cas, "imageManifest")
         self.image_locks = os.path.join(self.cas, "imagelocks")
         self.layers = os.path.join(self.cas, "layers")
+        self.signed_files = os.path.join(self.cas, "signed")
         self.temporary = os.path.join(self.cas, "tmp")
         self.trees = os.path.join(self.cas, "tree")
         self.tree_locks = os.path.join(self.cas, "treestorelocks")
@@ -96,6 +99,10 @@ class Directories:
     def manifest(self, key: str) -> str:
         return os.path.join(self.manifests, "sha512", key[7:9], key)
 
+    def signed(self, key: str) -> str:
+        """The path of the file an image was signed as, where that is not what the store has."""
+        return os.path.join(self.signed_files, "sha512", key[7:9], key)
+
     def make(self) -> None:
         """Create the store's directories as far as they are missing; those of trees only as root."""
         if not is_there(self.data):
@@ -104,7 +111,7 @@ class Directories:
         make_shared(self.cas)
         for name in _SHARED:
             make_shared(os.path.join(self.cas, name))
-        for directory in (self.blobs, self.manifests):
+        for directory in (self.blobs, self.manifests, self.signed_files):
             make_shared(os.path.join(directory, "sha512"))
 
     def make_trees(self) -> None:

@@ -12,7 +12,7 @@ tools of rkt 1.30 leave) are none of the index's business.
 
 Tables: ``aciinfo`` and ``remote`` as in rkt, times in nanoseconds since 1970; ``tree`` keeps the size of
 each rendered tree, so that the size of an image with several trees is exact; ``verification`` says why an
-image was believed when it was fetched last.
+image was believed, ``signature`` holds the signature for which (``rkt.store.signature``).
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any, TypeVar
 
+    from rkt.store.signature import Signature
+
     Result = TypeVar("Result")
     Notify = Callable[[str], object]
     Scan = Callable[[], tuple[Sequence["ImageInfo"], Iterable[tuple[str, str, int]]]]
 
 FILE = "index.sqlite3"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_SECONDS = 30.0
 
 # Primary result codes of SQLite for a file that is no (longer a) database.
@@ -58,9 +60,16 @@ CREATE TABLE tree (id TEXT NOT NULL PRIMARY KEY, blobkey TEXT NOT NULL, size INT
 CREATE INDEX tree_blobkey ON tree (blobkey);
 CREATE TABLE verification (blobkey TEXT NOT NULL PRIMARY KEY, method TEXT NOT NULL, detail TEXT NOT NULL)
  WITHOUT ROWID;
+CREATE TABLE signature (
+    blobkey TEXT NOT NULL PRIMARY KEY, kind TEXT NOT NULL, data BLOB NOT NULL, payload BLOB NOT NULL,
+    covers TEXT NOT NULL
+) WITHOUT ROWID;
 """
 # What brings an index of an earlier version up to the next one.
-_UPGRADES = {1: "CREATE TABLE verification" + _SCHEMA.partition("CREATE TABLE verification")[2]}
+_UPGRADES = {
+    version: "CREATE TABLE " + name + _SCHEMA.partition("CREATE TABLE " + name)[2].partition(";\n")[0]
+    for version, name in ((1, "verification"), (2, "signature"))
+}
 _COLUMNS = "blobkey, name, importtime, lastused, latest, size, treestoresize"
 
 
@@ -163,6 +172,7 @@ class Index:
         def work(db: sqlite3.Connection) -> bool:
             db.execute("DELETE FROM remote WHERE blobkey = ?", (key,))
             db.execute("DELETE FROM verification WHERE blobkey = ?", (key,))
+            db.execute("DELETE FROM signature WHERE blobkey = ?", (key,))
             return db.execute("DELETE FROM aciinfo WHERE blobkey = ?", (key,)).rowcount > 0
 
         return self._write(work)
@@ -231,9 +241,35 @@ class Index:
         )
         return {key: (method, detail) for key, method, detail in rows}
 
-    def put_verification(self, key: str, method: str, detail: str) -> None:
-        statement = "INSERT OR REPLACE INTO verification (blobkey, method, detail) VALUES (?, ?, ?)"
-        self._write(lambda db: db.execute(statement, (key, method, detail)))
+    def put_verification(
+        self, key: str, method: str, detail: str, signature: Signature | None, *, replace: bool
+    ) -> None:
+        """Note how an image was verified and, if by one, the signature; an older one stays otherwise.
+
+        ``replace`` false: only where nothing is known yet.
+        """
+        otherwise = "REPLACE" if replace else "IGNORE"
+
+        def work(db: sqlite3.Connection) -> None:
+            statement = "INTO verification (blobkey, method, detail) VALUES (?, ?, ?)"
+            db.execute(f"INSERT OR {otherwise} {statement}", (key, method, detail))
+            if signature is not None:
+                row = (key, signature.kind, signature.data, signature.payload, signature.covers)
+                statement = "INTO signature (blobkey, kind, data, payload, covers) VALUES (?, ?, ?, ?, ?)"
+                db.execute(f"INSERT OR REPLACE {statement}", row)
+
+        self._write(work)
+
+    def signature(self, key: str) -> Signature | None:
+        """The signature kept with an image."""
+        statement = "SELECT kind, data, payload, covers FROM signature WHERE blobkey = ?"
+        rows = self._read(lambda db: db.execute(statement, (key,)).fetchall())
+        if not rows:
+            return None
+        from rkt.store.signature import Signature
+
+        kind, data, payload, covers = rows[0]
+        return Signature(kind, data, payload=payload, covers=covers)
 
     # Transactions
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rkt.appc.labels import Label
     from rkt.store.hashing import Readable
     from rkt.store.index import Notify, Remote
+    from rkt.store.signature import Signature
     from rkt.store.trees import Trees
 
 MAX_IMAGE_SIZE = 64 << 30
@@ -258,10 +259,10 @@ class Store:
         self._index.put_remote(remote)
 
     def verification(self, key: str) -> tuple[str, str] | None:
-        """How an image was verified when it was fetched last: (method, detail), None when not known.
+        """How an image was verified: (method, detail), None when not known.
 
         Methods: ``openpgp`` and ``sigstore`` with the key's fingerprint, ``digest`` with the digest that
-        was asked for, ``none`` where the caller wanted no verification.
+        was asked for, ``none`` where the caller never wanted verification.
         """
         return self._index.verification(key)
 
@@ -269,9 +270,22 @@ class Store:
         """The same of all images, by their keys."""
         return self._index.verifications()
 
-    def put_verification(self, key: str, method: str, detail: str) -> None:
-        """Note how an image in the store was verified."""
-        self._index.put_verification(key, method, detail)
+    def put_verification(
+        self, key: str, method: str, detail: str, signature: Signature | None = None
+    ) -> None:
+        """Note how an image in the store was verified, and by which signature.
+
+        The same image fetched once more without verification stays what it was found to be.
+        """
+        self._index.put_verification(key, method, detail, signature, replace=method != "none")
+
+    def signature(self, key: str) -> Signature | None:
+        """The signature for which an image was believed; None when there was none, or it is not known."""
+        return self._index.signature(key)
+
+    def open_signed(self, key: str) -> FileIO:
+        """The compressed file an image was signed as, as it was fetched.  Raises OSError: it was not kept."""
+        return open(self.places.signed(key), "rb", buffering=0)
 
     # Trees
 
@@ -340,7 +354,7 @@ class Store:
 
     def _erase(self, key: str) -> None:
         failures = []
-        for path in (self.places.blob(key), self.places.manifest(key)):
+        for path in (self.places.blob(key), self.places.manifest(key), self.places.signed(key)):
             try:
                 os.unlink(path)
                 files.fsync_directory(os.path.dirname(path))
@@ -352,7 +366,7 @@ class Store:
             raise StaleFilesError(f'some files of image "{key}" cannot be removed') from failures[0]
 
     def _keys_on_disk(self) -> Iterator[str]:
-        for base in (self.places.blobs, self.places.manifests):
+        for base in (self.places.blobs, self.places.manifests, self.places.signed_files):
             for directory, _, names in os.walk(os.path.join(base, "sha512")):
                 for name in sorted(names):
                     if self.places.blob(name).endswith(f"{os.path.basename(directory)}/{name}") and _is_key(

@@ -39,12 +39,14 @@ class TemporaryFile:
     def fd(self) -> int:
         return self._lock.fd
 
-    def publish(self, path: str) -> None:
-        """Make the content durable and give it its name."""
-        os.fsync(self.fd)
+    def publish(self, path: str, *, durable: bool = True) -> None:
+        """Make the content durable and give it its name; not ``durable``: give it its name only."""
+        if durable:
+            os.fsync(self.fd)
         os.rename(self.path, path)
         self.path = ""
-        files.fsync_directory(os.path.dirname(path))
+        if durable:
+            files.fsync_directory(os.path.dirname(path))
 
     def close(self) -> None:
         """Remove the file unless it was published."""

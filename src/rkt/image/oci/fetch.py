@@ -147,7 +147,7 @@ class ContainerFetcher:
                 key = self._convert(source, request, found)
             except RktError as error:
                 raise RktError(f'image "{request.text}" cannot be imported', hint=error.hint) from error
-        self._store.put_verification(key, verified.method, verified.detail)
+        self._store.put_verification(key, verified.method, verified.detail, verified.signature)
         if url:
             row = Remote(url, key, etag=found.digest, download_time=time.time_ns())
             self._store.put_remote(row)

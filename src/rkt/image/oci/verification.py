@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from rkt.errors import RktError
 from rkt.image.oci import names
+from rkt.store import signature as signatures
+from rkt.store.signature import Signature
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,13 +29,16 @@ NONE, DIGEST, SIGSTORE, OPENPGP = "none", "digest", "sigstore", "openpgp"
 
 
 class Verified:
-    """How an image was verified: ``method`` is one of the above, ``detail`` the digest or the key's name."""
+    """How an image was verified: ``method`` is one of the above, ``detail`` the digest or the key's name,
+    ``signature`` by what.
+    """
 
-    __slots__ = ("detail", "method")
+    __slots__ = ("detail", "method", "signature")
 
-    def __init__(self, method: str, detail: str = "") -> None:
+    def __init__(self, method: str, detail: str = "", signature: Signature | None = None) -> None:
         self.method = method
         self.detail = detail
+        self.signature = signature
 
     def __repr__(self) -> str:
         return f"Verified({self.method!r}, {self.detail!r})"
@@ -82,7 +87,10 @@ def verify(
                     failures.append(error)
                     continue
                 notify(f"signature verified:\n  sigstore key {key.fingerprint}")
-                return Verified(SIGSTORE, key.fingerprint)
+                kept = Signature(
+                    signatures.SIGSTORE, signature.encode(), payload=payload, covers=document.digest
+                )
+                return Verified(SIGSTORE, key.fingerprint, kept)
         if openpgp:
             for message in lookaside(document.digest):
                 try:
@@ -92,7 +100,8 @@ def verify(
                     failures.append(error)
                     continue
                 notify("\n  ".join(["signature verified:", *verified.identities]))
-                return Verified(OPENPGP, verified.fingerprint)
+                kept = Signature(signatures.MESSAGE, message, covers=document.digest)
+                return Verified(OPENPGP, verified.fingerprint, kept)
     if failures:
         raise failures[0]
     if not public and not openpgp:
