@@ -353,7 +353,8 @@ class TestDependencies:
     ) -> None:
         """Somebody fetched an image of the dependency's name without verification, before or after."""
         trust(client, signer, prefix="example.com")
-        top = self.layer(directory, NAME, {"imageName": "example.com/base"})
+        version = [{"name": "version", "value": "1"}]
+        top = self.layer(directory, NAME, {"imageName": "example.com/base", "labels": version})
         serve(site, NAME, top, asc=signature(signer, directory, top))
         fake = os.path.join(directory, "fake.aci")
         aci.build(fake, aci.manifest("example.com/base"), [aci.Entry("evil")])
@@ -361,9 +362,11 @@ class TestDependencies:
         for policy in ("new", "update"):
             result = client("fetch", f"--pull-policy={policy}", f"{NAME}:1")
             assert result.code == 254, result
-            assert 'dependency "example.com/base"' in result.err
+            assert 'dependency "example.com/base,version=1" cannot be fetched' in result.err
         base = self.layer(directory, "example.com/base")
         serve(site, "example.com/base", base, asc=signature(signer, directory, base))
+        # so that the next fetch takes the copy, which by then is not the newest image of its name
+        site.pages["cdn.test/linux/amd64/example.com/base-1.aci"].headers["Cache-Control"] = "max-age=999"
         client.ok("fetch", f"{NAME}:1")
         client.ok("image", "rm", key)
         client.ok(INSECURE, "fetch", fake)

@@ -71,7 +71,7 @@ class Reader:
 
 def push(rkt: Rkt, registry: Registry, name: str, *words: str) -> str:
     """A container image that runs ``words``; its digest."""
-    path = os.path.join(rkt.base, "layout")
+    path = os.path.join(rkt.base, "layout-" + name.replace("/", "-").replace(":", "-"))
     layout = oci.Layout(path)
     config = {"Entrypoint": list(words)} if words else {"Cmd": ["/bin/sh"]}
     digest = str(layout.image("1", [oci.busybox_layer()], config=config)["digest"])
@@ -98,7 +98,8 @@ def test_the_page(rkt: Rkt, site: Site, clean_machine: None) -> None:
         signer.export_to(os.path.join(rkt.base, "key.asc"), "alice")
         serve(rkt, site, signer)
         hosts = {"docker.io": registry.host, "registry.example.com": registry.host}
-        reader = Reader(rkt, {**hosts, "/tmp/": f"{rkt.base}/"})
+        reader = Reader(rkt, {**hosts, "/tmp/": f"{rkt.base}/tmp/"})
+        os.mkdir(os.path.join(rkt.base, "tmp"))
         assert "hello" in reader.types(SECTIONS[0])
         shown = reader.types(SECTIONS[1])
         assert "hello from the team" in shown and "hello from the box" in shown

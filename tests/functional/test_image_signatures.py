@@ -251,6 +251,14 @@ class TestShown:
         assert added == [("openpgp", signed.fingerprint), ("none", "")]
         assert asked == usual
 
+    def test_what_came_with_rkt(self, rkt: Rkt, box: str) -> None:
+        """The stage1 images are as trusted as the program beside them; one from elsewhere is not."""
+        rkt.ok(INSECURE, "prepare", "--stage1-from-dir=stage1-fly.aci", box)
+        other = pod_images.stage1(os.path.join(rkt.base, "stage1.aci"))
+        rkt.ok(INSECURE, "prepare", f"--stage1-path={other}", box)
+        shown = rkt.ok("image", "list", "--no-legend", "--fields=verified", "--sort=importtime").lines
+        assert sorted(shown) == ["installed", "none", "none"]
+
     def test_by_a_pod_of_before(self, rkt: Rkt) -> None:
         """One that has no record of it."""
         plain = aci.build(os.path.join(rkt.base, "plain.aci"), aci.manifest("example.com/plain"))

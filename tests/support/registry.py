@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -57,6 +58,14 @@ class Registry:
     def environment(self) -> dict[str, str]:
         return {"SSL_CERT_FILE": self.authority} if self.tls else {}
 
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.host}"
+
+    def _ask(self, request: urllib.request.Request) -> Any:
+        context = ssl.create_default_context(cafile=self.authority) if self.tls else None
+        return urllib.request.urlopen(request, timeout=20, context=context)
+
     def push(self, source: str, name: str, *words: str) -> None:
         """Copy an image with skopeo: ``source`` in its words, ``name`` as ``team/app:1``."""
         command = ["skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", *words]
@@ -66,19 +75,17 @@ class Registry:
 
     def put(self, path: str, data: bytes, media_type: str = "application/octet-stream") -> None:
         """PUT to the registry's own interface, for what no tool would push."""
-        url = path if path.startswith("http") else f"http://{self.host}/v2/{path}"
+        url = path if path.startswith("http") else f"{self.url}/v2/{path}"
         request = urllib.request.Request(url, data, {"Content-Type": media_type}, method="PUT")
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with self._ask(request) as answer:
             assert answer.status in (201, 202), answer.status
 
     def blob(self, repository: str, data: bytes) -> dict[str, Any]:
         """Store a blob; its digest and size."""
         from support.oci import digest
 
-        start = urllib.request.Request(
-            f"http://{self.host}/v2/{repository}/blobs/uploads/", b"", {}, method="POST"
-        )
-        with urllib.request.urlopen(start, timeout=20) as answer:
+        start = urllib.request.Request(f"{self.url}/v2/{repository}/blobs/uploads/", b"", {}, method="POST")
+        with self._ask(start) as answer:
             location = answer.headers["Location"]
         self.put(f"{location}&digest={digest(data)}", data)
         return {"digest": digest(data), "size": len(data)}

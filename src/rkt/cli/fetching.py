@@ -18,19 +18,19 @@ def fetcher(call: Call, store: Store, *, trusted: bool = False, render: bool | N
 
     settings = call.globals
     store.max_image_size = call.flags["max-image-size"]
-    insecure = settings.insecure | {"image"} if trusted else settings.insecure
     keystore = None
-    if "image" not in insecure:
+    if "image" not in settings.insecure:
         keystore = Keystore(settings.system_config, settings.local_config)
     return Fetcher(
         store,
         keystore,
-        insecure=insecure,
+        insecure=settings.insecure,
         pull_policy=call.pull_policy(),
         notify=call.notify("image"),
         debug=settings.debug,
         render=render,
         network=network(call),
+        installed=trusted,
     )
 
 

@@ -126,7 +126,7 @@ TABLE = {
                 ",".join(FIELDS),
                 "comma-separated columns to print: "
                 + ", ".join((*FIELDS, *MORE_FIELDS))
-                + " (by what an image was verified: openpgp, sigstore, digest, none or unknown)",
+                + " (by what an image was verified: openpgp, sigstore, digest, installed, none, unknown)",
                 choices=(*FIELDS, *MORE_FIELDS),
             ),
             FORMAT,

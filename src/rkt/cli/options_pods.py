@@ -108,7 +108,7 @@ TABLE = {
                 "bool",
                 "false",
                 "also print how the image of each app had been verified when the pod was prepared: openpgp, "
-                "sigstore, digest, none or unknown, with the key or the digest",
+                "sigstore, digest, installed, none or unknown, with the key or digest",
             ),
             Option("wait", "wait", "false", "wait until the pod has ended, then print", bare="true"),
             Option("wait-ready", "wait", "false", "wait until the pod is ready, then print", bare="true"),

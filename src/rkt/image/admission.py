@@ -31,10 +31,10 @@ class Plain:
 
     __slots__ = ("_source", "signature", "verified")
 
-    def __init__(self, source: Readable) -> None:
+    def __init__(self, source: Readable, why: str) -> None:
         self._source = source
         self.signature = None
-        self.verified = "none", ""
+        self.verified = why, ""
 
     def read(self, size: int, /) -> bytes:
         return self._source.read(size)
@@ -50,11 +50,23 @@ class Plain:
 
 
 class Admission:
-    """Lets images into a store.  ``keystore`` None: signatures are not looked at."""
+    """Lets images into a store.
 
-    __slots__ = ("_keystore", "_notify", "_store")
+    ``keystore`` None: signatures are not looked at, and ``unverified`` is noted as how an image was verified:
+    ``none``, or ``installed`` for what came with rkt.
+    """
 
-    def __init__(self, store: Store, keystore: Keystore | None, notify: Callable[[str], object]) -> None:
+    __slots__ = ("_keystore", "_notify", "_store", "_unverified")
+
+    def __init__(
+        self,
+        store: Store,
+        keystore: Keystore | None,
+        notify: Callable[[str], object],
+        *,
+        unverified: str = "none",
+    ) -> None:
+        self._unverified = unverified
         self._store = store
         self._keystore = keystore
         self._notify = notify
@@ -69,7 +81,7 @@ class Admission:
         ``name`` is for messages.  Raises VerificationError when no trusted key can have made the signature.
         """
         if self._keystore is None:
-            return Plain(source)
+            return Plain(source, self._unverified)
         from rkt.image.source import VerifiedSource
 
         if signature is None:
@@ -99,7 +111,6 @@ class Admission:
             except RktError as error:
                 raise VerificationError(f'image "{name}" verification failed') from error
 
-        self._store.places.make()
         with SignedCopy(self._store.places) as copy:
             source = _Watched(verified, copy if verified.signature is not None else None)
             try:

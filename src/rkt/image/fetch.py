@@ -66,7 +66,8 @@ class Fetcher:
 
     ``keystore`` None, or the insecure option ``image``: signatures are not looked at.  ``pull_policy`` is
     never, new or update.  ``notify`` gets lines for the user, with ``debug`` also where images come from.
-    ``render``: make the trees of fetched images; None: as root on a kernel with overlay.
+    ``render``: make the trees of fetched images; None: as root on a kernel with overlay.  ``installed``: they
+    came with rkt, and their signatures are not looked at.
     """
 
     __slots__ = (
@@ -74,6 +75,7 @@ class Fetcher:
         "_client",
         "_debug",
         "_insecure",
+        "_installed",
         "_keystore",
         "_network",
         "_notify",
@@ -93,10 +95,12 @@ class Fetcher:
         debug: bool = False,
         render: bool | None = None,
         network: Network | None = None,
+        installed: bool = False,
     ) -> None:
         self._store = store
+        self._installed = installed
         self._insecure = InsecureOptions(insecure)
-        self._keystore = None if self._insecure.image else keystore
+        self._keystore = None if self._insecure.image or installed else keystore
         self._policy = pull_policy
         self._notify = notify
         self._debug = debug
@@ -292,7 +296,8 @@ class Fetcher:
         if self._admission is None:
             from rkt.image.admission import Admission
 
-            self._admission = Admission(self._store, self._keystore, self._notify)
+            unverified = "installed" if self._installed else "none"
+            self._admission = Admission(self._store, self._keystore, self._notify, unverified=unverified)
         return self._admission
 
     def _diagnose(self, text: str) -> None:

@@ -262,7 +262,7 @@ class Store:
         """How an image was verified: (method, detail), None when not known.
 
         Methods: ``openpgp`` and ``sigstore`` with the key's fingerprint, ``digest`` with the digest that
-        was asked for, ``none`` where the caller never wanted verification.
+        was asked for, ``installed`` for what came with rkt, ``none`` where the caller never wanted any.
         """
         return self._index.verification(key)
 

@@ -11,7 +11,7 @@ from rkt.image.oci import authentication, local, names
 from rkt.store.store import is_id
 
 _HOST = {"os": "linux", "arch": "amd64"}
-_AMPLIFIED = 1 << 15
+_AMPLIFIED = 1 << 17
 
 
 def reference(data: bytes) -> None:
@@ -71,7 +71,7 @@ def appc_name(data: bytes) -> None:
 
 
 def page(data: bytes) -> None:
-    """A page of any server; written again and again it takes proportionally longer, no more."""
+    """A page of any server."""
     text = data.decode("utf-8", "replace")
     image = ImageName("example.com/a/b", {**_HOST, "version": "1"})
     tags = discovery.extract_meta(text)
@@ -80,7 +80,12 @@ def page(data: bytes) -> None:
     for endpoint in discovery.endpoints(image, tags):
         assert "{name}" not in endpoint.aci and "{ext}" not in endpoint.asc
     discovery.public_keys(image, tags)
-    if data[-1:] == b"*":
+
+
+def repeated_page(data: bytes) -> None:
+    """The same piece again and again: what takes longer than in proportion runs into the limit of time."""
+    text = data.decode("utf-8", "replace")
+    if text:
         discovery.extract_meta(text * (_AMPLIFIED // len(text)))
 
 
@@ -119,7 +124,7 @@ _PAGES = [
     (
         b'<!doctype html><html><head><meta name="ac-discovery" content="example.com https://example.com/'
         b'{name}-{version}-{os}-{arch}.{ext}"><META NAME=ac-discovery-pubkeys CONTENT="example.com https://k"/>'
-        b"</head><!-- x --><script><meta></script><![CDATA[ x ]]><?x ?></html>*"
+        b"</head><!-- x --><script><meta></script><![CDATA[ x ]]><?x ?></html>"
     ),
     b"<meta name='ac-discovery' content='example.com&#47;a https://e/{name}'>",
 ]
@@ -141,6 +146,14 @@ TARGETS = [
     Target("appc-name", appc_name, lambda: [b"a.b/c:1,x=y", b"a,version=2"], longest=600),
     Target(
         "discovery-page", page, lambda: _PAGES, words=[b"<!--", b"-->", b"<![", b"<meta ", b"content=", b"</"]
+    ),
+    Target(
+        "discovery-page-repeated",
+        repeated_page,
+        lambda: [b"<a ", b"<!--x", b"<meta name='ac-", b"</a", b"<![x", b"&#1;", b"<script>", b"<a b='"],
+        words=[b"<!--", b"<![CDATA[", b"</", b"<?"],
+        longest=40,
+        runs=60,
     ),
     Target("headers", headers, lambda: _FIELDS, longest=1000),
 ]

@@ -10,6 +10,7 @@ import pytest
 
 from rkt.errors import RktError
 from rkt.store.index import FILE, SCHEMA_VERSION, ImageInfo, Index, Remote
+from rkt.store.signature import SIGSTORE, Signature
 
 KEY = "sha512-" + "ab" * 32
 OTHER = "sha512-" + "ac" * 32
@@ -142,6 +143,44 @@ def test_journal_of_a_damaged_file_is_not_applied_to_the_new_one(db: Fixture) ->
     db.images = [info(OTHER)]
     assert db.keys() == [OTHER]
     assert not os.path.exists(db.path + "-journal")
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_older_index_is_brought_up_to_date(db: Fixture, version: int) -> None:
+    """With all that is in it, once, by whichever of several users is first."""
+    db.index.put(info())
+    db.index.put_remote(Remote("https://example.com/a.aci", KEY, etag='"1"'))
+    raw = sqlite3.connect(db.path)
+    for added, name in ((2, "verification"), (3, "signature")):
+        if added > version:
+            raw.execute(f"DROP TABLE {name}")
+    raw.execute(f"PRAGMA user_version = {version}")
+    raw.commit()
+    raw.close()
+    users = [threading.Thread(target=db.index.images) for _ in range(4)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    assert db.keys() == [KEY]
+    found = db.index.remote("https://example.com/a.aci")
+    assert found is not None and found.etag == '"1"'
+    kept = Signature(SIGSTORE, b"data", payload=b"payload", covers="sha256:0")
+    db.index.put_verification(KEY, "sigstore", "key", kept, replace=True)
+    again = db.index.signature(KEY)
+    assert again is not None
+    assert (again.kind, again.data, again.payload, again.covers) == (
+        SIGSTORE,
+        b"data",
+        b"payload",
+        "sha256:0",
+    )
+    assert db.index.verification(KEY) == ("sigstore", "key")
+    db.index.put_verification(KEY, "none", "", None, replace=False)
+    assert db.index.verifications() == {KEY: ("sigstore", "key")}
+    assert db.index.remove(KEY)
+    assert db.index.signature(KEY) is None and db.index.verification(KEY) is None
+    assert db.said == []
 
 
 def test_newer_index_is_refused_and_left_as_it_is(db: Fixture) -> None:
