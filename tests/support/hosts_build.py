@@ -28,7 +28,7 @@ AGENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "hosts_agent.py
 
 TREE_PACKAGES = (
     "systemd systemd-sysv dbus systemd-container python3 gpgv iptables containernetworking-plugins iproute2 "
-    "busybox-static curl procps kmod ca-certificates"
+    "busybox-static curl procps kmod ca-certificates openvswitch-switch"
 ).split()
 TOOLS_PACKAGES = "qemu-system-x86 e2fsprogs linux-image-cloud-amd64".split()
 DISK_SIZE = 4 << 30
@@ -47,6 +47,7 @@ MASKED_UNITS = (
     "dev-hugepages.mount systemd-sysctl.service systemd-modules-load.service systemd-random-seed.service "
     "systemd-pstore.service modprobe@.service kmod-static-nodes.service systemd-firstboot.service "
     "systemd-update-utmp.service systemd-update-utmp-runlevel.service "
+    "openvswitch-switch.service ovs-vswitchd.service ovsdb-server.service ovs-record-hostname.service "
     "fstrim.timer dpkg-db-backup.timer systemd-tmpfiles-clean.timer"
 ).split()
 
