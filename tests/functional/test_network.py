@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -261,34 +260,29 @@ def test_del_goes_in_reverse_order_with_the_result(host: Host, clean: None) -> N
 
 
 @pytest.mark.promise("P7")
-def test_killed_in_the_middle_of_add(host: Host, clean: None) -> None:
-    """The attempt is on record before the plugin runs: what it did is undone although nobody saw it end."""
+@pytest.mark.parametrize("before", [False, True])
+def test_killed_in_the_middle_of_add(host: Host, clean: None, before: bool) -> None:
+    """The attempt is on record before the plugin runs: what it did is undone although nobody saw it end, and
+    what it was about to do is not done afterwards."""
     ipam = {"type": "host-local", "subnet": "10.81.0.0/24"}
     inner = json.dumps({"cniVersion": "0.3.1", "name": "slow", "type": "ptp", "ipMasq": True, "ipam": ipam})
-    host.plugin(
-        "slow",
-        f"echo '{inner}' | /usr/lib/cni/ptp || exit 1\n"
-        f'[ "$CNI_COMMAND" = DEL ] || {{ touch {host.directory}/added; sleep 1000; }}',
-    )
+    wait = f"touch {host.directory}/running; setsid sleep 1731"
+    add = f"echo '{inner}' | /usr/lib/cni/ptp || exit 1"
+    steps = [wait, add] if before else [add, wait]
+    host.plugin("slow", '[ "$CNI_COMMAND" = ADD ] || exec /usr/lib/cni/ptp\n' + "\n".join(steps))
     host.network("10-slow.conf", json.loads(inner) | {"type": "slow"})
     process = subprocess.Popen(host.setup_argv("slow"), stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 20
-    while not os.path.exists(f"{host.directory}/added") and time.monotonic() < deadline:
+    while not os.path.exists(f"{host.directory}/running"):
+        assert time.monotonic() < deadline
         time.sleep(0.02)
-    plugin = children(process.pid)
     process.kill()
     process.communicate()
-    for pid in plugin:
-        for grandchild in children(pid):
-            os.kill(grandchild, signal.SIGKILL)
-    assert host.state()["leases"]
+    assert bool(host.state()["leases"]) != before
     assert not os.path.exists(f"{host.pod()}/net-info.json")
     assert host.teardown() == []
-
-
-def children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(word) for word in file.read().split()]
+    listed = subprocess.run(["pgrep", "-f", "^sleep 1731$"], capture_output=True, text=True, check=False)
+    assert listed.stdout == ""
 
 
 @pytest.mark.promise("P7")

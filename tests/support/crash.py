@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 CALLS = (
@@ -13,10 +13,14 @@ CALLS = (
 
 
 class Crash:
-    """Runs a piece of work in a child that ends, as if killed, before its n-th call of the kernel."""
+    """Runs a piece of work in a child that ends, as if killed, before its n-th call of the kernel.
 
-    def __init__(self, work: Callable[[], object]) -> None:
+    ``more`` are calls beyond those of ``os`` in ``CALLS``: a module or object, and names of functions in it.
+    """
+
+    def __init__(self, work: Callable[[], object], more: Iterable[tuple[Any, list[str]]] = ()) -> None:
         self.work = work
+        self.calls = [(os, CALLS), *more]
 
     def at(self, number: int) -> bool:
         """Whether the child got to the end of its work before the n-th call."""
@@ -35,8 +39,7 @@ class Crash:
         assert code in (0, 77), code
         return code == 0
 
-    @staticmethod
-    def _arm(number: int) -> None:
+    def _arm(self, number: int) -> None:
         left = [number]
 
         def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,5 +51,6 @@ class Crash:
 
             return counted
 
-        for name in CALLS:
-            setattr(os, name, wrap(getattr(os, name)))
+        for place, names in self.calls:
+            for name in names:
+                setattr(place, name, wrap(getattr(place, name)))

@@ -407,6 +407,32 @@ def wait(fd: int, timeout: float | None = None) -> bool:
     return bool(poll.poll(None if timeout is None else timeout * 1000))
 
 
+def kill_marked(mark: bytes, timeout: float) -> None:
+    """Kill all processes whose environment has the entry ``mark`` (``NAME=VALUE``), whoever started them,
+    and wait until they have ended, at most ``timeout`` seconds for each."""
+    killed = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        try:
+            fd = os.pidfd_open(int(name))
+        except OSError:
+            continue
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                marked = mark in file.read().split(b"\0")
+            if marked:
+                pidfd_send_signal(fd, _SIGKILL)
+                killed.append(fd)
+                continue
+        except OSError:  # it has ended meanwhile
+            pass
+        os.close(fd)
+    for fd in killed:
+        wait(fd, timeout)
+        os.close(fd)
+
+
 def _prctl(option: int, value: int) -> None:
     from rkt.linux import libc
 

@@ -112,7 +112,7 @@ def open_loopback(uuid: str, interface: str) -> None:
 
 def give_back(uuid: str) -> None:
     """Forget what a pod has claimed; nothing to do is no error."""
-    if not os.path.exists(os.path.join(DIRECTORY, uuid)):
+    if not os.path.isdir(DIRECTORY):
         return
     with _locked([(_LOOPBACK_BYTE, 1)]):
         claim = Claim.load(uuid)
@@ -123,7 +123,8 @@ def give_back(uuid: str) -> None:
                     _set_loopback(interface, claim.loopback[interface])
                 except FileNotFoundError:  # it went with the pod
                     pass
-        record.unlink(os.path.join(DIRECTORY, uuid))
+        for name in (uuid, f"{uuid}.new"):  # the second by a setup that was killed
+            record.unlink(os.path.join(DIRECTORY, name))
 
 
 def _locked(ranges: list[tuple[int, int]]) -> Lock:
@@ -142,7 +143,7 @@ def _locked(ranges: list[tuple[int, int]]) -> Lock:
 def _others(mine: Claim) -> Iterator[Claim]:
     """The other claims in the same namespace."""
     for name in os.listdir(DIRECTORY):
-        claim = Claim.load(name) if name != mine.uuid and not name.startswith(".") else None
+        claim = Claim.load(name) if name != mine.uuid and "." not in name else None
         if claim is not None and claim.namespace == mine.namespace:
             yield claim
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rkt.network.result import Address
 
 TIME_LIMIT = 30.0
+# The variable of CNI by which the programs of a pod are found that outlive a setup which was killed.
+MARK = "CNI_CONTAINERID"
 IPTABLES = "iptables"
 NFT = "nft"
 _PROGRAMS = {4: "iptables", 6: "ip6tables"}
@@ -110,13 +112,13 @@ def _path(program: str) -> str:
 def apply(kind: str, uuid: str, translation: Translation) -> None:
     """Put the rules in place; the caller is in the host's namespace."""
     if kind == NFT:
-        _run(["nft", "-f", "-"], table(uuid, translation))
+        _run(["nft", "-f", "-"], uuid, table(uuid, translation))
         return
     for family in translation.families:
         tables = {"nat": rules(uuid, family, translation)}
         if family == 4 and translation.opened:
             tables = {"raw": guard(uuid, translation.opened), **tables}
-        _restore(_PROGRAMS[family], tables)
+        _restore(_PROGRAMS[family], uuid, tables)
 
 
 def remove(kind: str, uuid: str) -> None:
@@ -124,30 +126,30 @@ def remove(kind: str, uuid: str) -> None:
     if kind == NFT:
         # Adding the table first makes its deletion succeed whether it is there or not.
         name = _table_name(uuid)
-        _run(["nft", "-f", "-"], f"add table inet {name}\ndelete table inet {name}\n")
+        _run(["nft", "-f", "-"], uuid, f"add table inet {name}\ndelete table inet {name}\n")
         return
     for program in _PROGRAMS.values():
         if program == "iptables" or is_installed(f"{program}-restore"):
             names = chains(uuid)
-            _remove(program, {"raw": names, "nat": names} if program == "iptables" else {"nat": names})
+            _remove(program, uuid, {"raw": names, "nat": names} if program == "iptables" else {"nat": names})
 
 
 def exists(uuid: str) -> bool:
     """Whether a pod has chains of its own; without iptables on the machine it has none."""
     if not is_installed("iptables"):
         return False
-    listed = _list("iptables", "nat")
+    listed = _list("iptables", uuid, "nat")
     return any(f"-N {chain}" in listed for chain in chains(uuid))
 
 
 def is_in_place(kind: str, uuid: str) -> bool:
     """Whether the rules of a pod are all reached and none of their chains is empty."""
     if kind == NFT:
-        return f"table inet {_table_name(uuid)}\n" in _run(["nft", "list", "tables"])
+        return f"table inet {_table_name(uuid)}\n" in _run(["nft", "list", "tables"], uuid)
     found = False
     for program, tables in (("iptables", ("raw", "nat")), ("ip6tables", ("nat",))):
         for table in tables if is_installed(program) else ():
-            listed = _list(program, table)
+            listed = _list(program, uuid, table)
             for chain in chains(uuid):
                 if f"-N {chain}" in listed:
                     found = True
@@ -167,9 +169,9 @@ def remove_masquerading(uuid: str) -> None:
     for program in _PROGRAMS.values():
         if not is_installed(program):
             continue
-        own = [line for line in _list(program, "nat") if line.startswith("-A ") and mark in line]
+        own = [line for line in _list(program, uuid, "nat") if line.startswith("-A ") and mark in line]
         names = {line.split(" -j ", 1)[1].split()[0] for line in own if " -j CNI-" in line}
-        _remove(program, {"nat": tuple(names)})
+        _remove(program, uuid, {"nat": tuple(names)})
 
 
 def chains(uuid: str) -> tuple[str, str, str, str]:
@@ -314,11 +316,11 @@ def _chain(name: str, hook: str, body: list[str]) -> list[str]:
     return [f" chain {name} {{", *(f"  {line}" for line in (hook, *body) if line), " }"]
 
 
-def _remove(program: str, names: dict[str, tuple[str, ...]]) -> None:
+def _remove(program: str, uuid: str, names: dict[str, tuple[str, ...]]) -> None:
     """Take away chains (by table) and every rule that leads to them, by one transaction a table."""
     tables = {}
     for table, own in names.items():
-        listed = _list(program, table)
+        listed = _list(program, uuid, table)
         present = [name for name in own if f"-N {name}" in listed]
         if not present:
             continue
@@ -328,25 +330,26 @@ def _remove(program: str, names: dict[str, tuple[str, ...]]) -> None:
         lines.extend(f"-X {name}" for name in present)
         tables[table] = lines
     if tables:
-        _restore(program, tables)
+        _restore(program, uuid, tables)
 
 
-def _list(program: str, table: str) -> list[str]:
-    return _run([program, "--wait", "-t", table, "-S"]).splitlines()
+def _list(program: str, uuid: str, table: str) -> list[str]:
+    return _run([program, "--wait", "-t", table, "-S"], uuid).splitlines()
 
 
-def _restore(program: str, tables: dict[str, list[str]]) -> None:
+def _restore(program: str, uuid: str, tables: dict[str, list[str]]) -> None:
     """Rules by table, in one call."""
     lines = [line for table, rules in tables.items() for line in (f"*{table}", *rules, "COMMIT")]
-    _run([f"{program}-restore", "--wait", "--noflush"], "\n".join([*lines, ""]))
+    _run([f"{program}-restore", "--wait", "--noflush"], uuid, "\n".join([*lines, ""]))
 
 
-def _run(argv: list[str], text: str = "") -> str:
+def _run(argv: list[str], uuid: str, text: str = "") -> str:
     program = _path(argv[0])
     if not program:
         raise RktError(
             f"cannot change the translation of addresses: {argv[0]} not found",
             hint="install the package " + ("nftables" if argv[0] == "nft" else "iptables"),
         )
-    done = process.run([program, *argv[1:]], input=text.encode(), timeout=TIME_LIMIT)
+    environment = {**process.CLEAN_ENVIRONMENT, MARK: uuid}
+    done = process.run([program, *argv[1:]], env=environment, input=text.encode(), timeout=TIME_LIMIT)
     return done.stdout.decode(errors="replace")

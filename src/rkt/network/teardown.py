@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 
 from rkt.errors import RktError
+from rkt.linux import process
 from rkt.network import configuration, firewall, leases, namespace, plugins, record
 from rkt.network.attachment import Network
 from rkt.network.forwarding import ForwardedPort
 from rkt.network.record import Attachment, Record
+
+_LAST_SECONDS = 5.0
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +48,9 @@ def teardown(
         known = known or _foreign_record(pod_dir, uuid)
     except RktError as exc:
         return [exc]
+    if not os.path.exists(os.path.join(pod_dir, record.NET_INFO)):
+        # What a killed setup has started may still run, and would go on adding.
+        process.kill_marked(f"{firewall.MARK}={uuid}".encode(), _LAST_SECONDS)
     places = plugins.directories([local_config], os.path.join(pod_dir, stage1_root))
     places.extend(place for place in known.places if place not in places)
     present = bool(netns) and namespace.exists(netns)
