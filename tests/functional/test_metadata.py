@@ -234,8 +234,14 @@ def test_client_from_the_specification(site: Site, tmp_path: os.PathLike[str], n
     assert service.lines()[-1] == "metadata-service: metadata service exiting..."
 
 
-@pytest.mark.parametrize(("network", "address"), [("default", r"172\.16\.28\.1"), ("host", r"127\.0\.0\.1")])
+@pytest.mark.parametrize(
+    ("network", "address"),
+    [("default", r"172\.16\.28\.1"), ("host", r"127\.0\.0\.1"), ("six", r"\[fd00:91::1\]")],
+)
 def test_url_of_an_app(site: Site, box: str, network: str, address: str) -> None:
+    ipam = {"type": "host-local", "ranges": [[{"subnet": "fd00:91::/64"}]]}
+    value = {"cniVersion": "1.0.0", "name": "six", "type": "ptp", "ipam": ipam}
+    site.host.network("10-six.conf", value)
     with Service(site) as service:
         result = site.run("--mds-register", f"--net={network}", box, *_script(f"env; {_ASK}/pod/uuid"))
         assert result.code == 0, result

@@ -91,6 +91,51 @@ def test_forwarded_port_of_a_pod(site: Site, tmp_path: os.PathLike[str]) -> None
         pod.communicate(timeout=30)
 
 
+@pytest.mark.promise("P7")
+def test_a_pod_with_ipv6_only_on_a_host_with_ipv6_only(site: Site, tmp_path: os.PathLike[str]) -> None:
+    """No address of IPv4 but the loopback's anywhere: reached by its port, and shown as what it is."""
+    for end in ([], ["-n", "world"]):
+        site.host.ok("ip", *end, "-4", "address", "flush", "dev", "up0")
+    site.host.network("10-six.conf", SIX)
+    image = aci.busybox(
+        os.path.join(tmp_path, "server.aci"),
+        entries=[aci.directory("srv"), aci.Entry("srv/page", b"from the pod")],
+        app=aci.app(
+            *("/bin/httpd", "-f", "-p", "8000", "-h", "/srv"),
+            ports=[{"name": "web", "protocol": "tcp", "port": 8000}],
+        ),
+    )
+    pod = site.start("--net=six", "--port=web:8080", image)
+    try:
+        uuid, networks = wait_for_networks(site)
+        assert (networks[0]["ip"], networks[0]["mask"]) == ("", "")
+        assert (networks[0]["ip6"], networks[0]["mask6"]) == ("fd00:91::2", "ffff:ffff:ffff:ffff::")
+        assert curl(site.host.world, "[2001:db8::2]", "page") == "from the pod"
+        assert "\tsix:ip6=fd00:91::2" in site("list", "--full").out
+        assert "networks=six:ip6=fd00:91::2\n" in site("status", uuid).out
+        assert site("status", "--check-network", uuid).lines[-1] == "network-six=ok"
+        (named,) = json.loads(site("status", "--format=json", uuid).out)["networks"]
+        assert (named["netName"], named["ip6"]) == ("six", "fd00:91::2")
+        site("stop", "--force", uuid)
+    finally:
+        pod.terminate()
+        pod.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("firewall", ["iptables", "nft"])
+def test_a_host_without_ipv6(site: Site, box: str, tmp_path: os.PathLike[str], firewall: str) -> None:
+    """Switched off by the administrator: networks of IPv4 and their ports are as everywhere."""
+    if firewall == "nft":
+        site.host.without_iptables()
+    for name in ("all", "default"):
+        site.host.ok("sysctl", "-qw", f"net.ipv6.conf.{name}.disable_ipv6=1")
+    app = aci.app("/bin/ip", "-4", "address", ports=[{"name": "p", "protocol": "tcp", "port": 80}])
+    image = aci.busybox(os.path.join(tmp_path, "ip.aci"), app=app)
+    result = site.run("--port=p:8080", image)
+    assert (result.code, "172.16.28.2/24" in result.out) == (0, True), result
+    assert site.host.ok("ip", "-6", "address", "show", "dev", "up0") == ""
+
+
 @pytest.mark.parametrize("firewall", ["iptables", "nft"])
 def test_the_network_of_a_running_pod_is_checked(
     site: Site, tmp_path: os.PathLike[str], firewall: str
@@ -179,6 +224,19 @@ DUAL = {
 }
 
 
+SIX = {
+    "cniVersion": "1.0.0",
+    "name": "six",
+    "type": "ptp",
+    "ipMasq": True,
+    "ipam": {
+        "type": "host-local",
+        "ranges": [[{"subnet": "fd00:91::/64"}]],
+        "routes": [{"dst": "::/0"}],
+    },
+}
+
+
 @pytest.mark.promise("P7")
 @pytest.mark.parametrize("firewall", ["iptables", "nft"])
 def test_curl_from_another_host_to_nginx_in_a_pod(
@@ -215,10 +273,10 @@ def test_curl_from_another_host_to_nginx_in_a_pod(
         pod.communicate(timeout=30)
 
 
-def curl(prefix: Callable[..., list[str]], address: str) -> str:
+def curl(prefix: Callable[..., list[str]], address: str, page: str = "") -> str:
     argv = ["curl", "--silent", "--globoff", "--retry", "30", "--retry-connrefused", "--retry-delay", "1"]
     done = subprocess.run(
-        prefix(*argv, "--max-time", "20", f"http://{address}:8080/"),
+        prefix(*argv, "--max-time", "20", f"http://{address}:8080/{page}"),
         capture_output=True,
         text=True,
         check=False,
@@ -258,6 +316,21 @@ def test_the_isolator_limits_what_a_pod_sends(site: Site, tmp_path: os.PathLike[
     finally:
         server.kill()
         server.communicate()
+
+
+def test_a_configured_network_called_default_replaces_the_built_in_one(site: Site, box: str) -> None:
+    """Also in another kind of file, and for the pod that names no network at all."""
+    ipam = {"type": "host-local", "subnet": "10.92.0.0/24"}
+    plugins = [{"type": "ptp", "ipam": ipam}, {"type": "tuning", "mtu": 1300}]
+    site.host.network("50-mine.conflist", {"cniVersion": "0.4.0", "name": "default", "plugins": plugins})
+    for words in ([], ["--net"], ["--net=default"]):
+        result = site.run(*words, box, "--exec=/bin/ip", "--", "address", "show", "eth0")
+        assert result.code == 0, result
+        assert "10.92.0." in result.out
+        assert "mtu 1300" in result.out
+    result = site.run("--net=all", box, "--exec=/bin/ip", "--", "-4", "address")
+    assert ("10.92.0." in result.out, "172.31.0.2/16" in result.out) == (True, True)
+    assert "default-restricted:ip4=172.31.0.2" in site("list").out
 
 
 def test_networks_of_the_user_and_the_system(site: Site, box: str, tmp_path: os.PathLike[str]) -> None:
