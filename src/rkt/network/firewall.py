@@ -21,11 +21,11 @@ from rkt.network.forwarding import ForwardedPort
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rkt.network.result import Address
 
 TIME_LIMIT = 30.0
-# The variable of CNI by which the programs of a pod are found that outlive a setup which was killed.
-MARK = "CNI_CONTAINERID"
 IPTABLES = "iptables"
 NFT = "nft"
 _PROGRAMS = {4: "iptables", 6: "ip6tables"}
@@ -33,6 +33,7 @@ _MULTICAST = {4: "224.0.0.0/4", 6: "ff00::/8"}
 _ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 _LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 _LOOPBACKS = "127.0.0.0/8"
+_UNMARKED: Mapping[str, str] = {}
 
 
 class Target:
@@ -81,6 +82,11 @@ class Translation:
         return [family for family in (4, 6) if self.forwards(family) or self.sources(family)]
 
     @property
+    def tables(self) -> list[str]:
+        """The tables of iptables that get rules, as ``rkt.network.record`` keeps them."""
+        return [*(["4 raw"] if self.opened else []), *(f"{family} nat" for family in self.families)]
+
+    @property
     def opened(self) -> str:
         """The interface behind which the host's loopback addresses must not be reached, "" if none."""
         return self.targets[4].interface if self.forwards(4) else ""
@@ -109,47 +115,50 @@ def _path(program: str) -> str:
     return next((path for path in candidates if os.access(path, os.X_OK)), "")
 
 
-def apply(kind: str, uuid: str, translation: Translation) -> None:
-    """Put the rules in place; the caller is in the host's namespace."""
+def apply(kind: str, uuid: str, translation: Translation, mark: Mapping[str, str]) -> None:
+    """Put the rules in place; the caller is in the host's namespace.
+
+    ``mark`` goes into the environment of the programs: by it those are found that outlive their caller.
+    """
     if kind == NFT:
-        _run(["nft", "-f", "-"], uuid, table(uuid, translation))
+        _run(["nft", "-f", "-"], table(uuid, translation), mark)
         return
     for family in translation.families:
         tables = {"nat": rules(uuid, family, translation)}
         if family == 4 and translation.opened:
             tables = {"raw": guard(uuid, translation.opened), **tables}
-        _restore(_PROGRAMS[family], uuid, tables)
+        _restore(_PROGRAMS[family], tables, mark)
 
 
-def remove(kind: str, uuid: str) -> None:
-    """Take away all rules of a pod; nothing to do is no error."""
+def remove(kind: str, uuid: str, tables: list[str]) -> None:
+    """Take away all rules of a pod from these tables; nothing to do is no error."""
     if kind == NFT:
         # Adding the table first makes its deletion succeed whether it is there or not.
         name = _table_name(uuid)
-        _run(["nft", "-f", "-"], uuid, f"add table inet {name}\ndelete table inet {name}\n")
+        _run(["nft", "-f", "-"], f"add table inet {name}\ndelete table inet {name}\n")
         return
-    for program in _PROGRAMS.values():
-        if program == "iptables" or is_installed(f"{program}-restore"):
-            names = chains(uuid)
-            _remove(program, uuid, {"raw": names, "nat": names} if program == "iptables" else {"nat": names})
+    for family, program in _PROGRAMS.items():
+        names = [name for number, name in map(str.split, tables) if number == str(family)]
+        if names and (family == 4 or is_installed(f"{program}-restore")):
+            _remove(program, dict.fromkeys(names, chains(uuid)))
 
 
 def exists(uuid: str) -> bool:
     """Whether a pod has chains of its own; without iptables on the machine it has none."""
     if not is_installed("iptables"):
         return False
-    listed = _list("iptables", uuid, "nat")
+    listed = _list("iptables", "nat")
     return any(f"-N {chain}" in listed for chain in chains(uuid))
 
 
 def is_in_place(kind: str, uuid: str) -> bool:
     """Whether the rules of a pod are all reached and none of their chains is empty."""
     if kind == NFT:
-        return f"table inet {_table_name(uuid)}\n" in _run(["nft", "list", "tables"], uuid)
+        return f"table inet {_table_name(uuid)}\n" in _run(["nft", "list", "tables"])
     found = False
     for program, tables in (("iptables", ("raw", "nat")), ("ip6tables", ("nat",))):
         for table in tables if is_installed(program) else ():
-            listed = _list(program, uuid, table)
+            listed = _list(program, table)
             for chain in chains(uuid):
                 if f"-N {chain}" in listed:
                     found = True
@@ -169,9 +178,9 @@ def remove_masquerading(uuid: str) -> None:
     for program in _PROGRAMS.values():
         if not is_installed(program):
             continue
-        own = [line for line in _list(program, uuid, "nat") if line.startswith("-A ") and mark in line]
+        own = [line for line in _list(program, "nat") if line.startswith("-A ") and mark in line]
         names = {line.split(" -j ", 1)[1].split()[0] for line in own if " -j CNI-" in line}
-        _remove(program, uuid, {"nat": tuple(names)})
+        _remove(program, {"nat": tuple(names)})
 
 
 def chains(uuid: str) -> tuple[str, str, str, str]:
@@ -316,11 +325,11 @@ def _chain(name: str, hook: str, body: list[str]) -> list[str]:
     return [f" chain {name} {{", *(f"  {line}" for line in (hook, *body) if line), " }"]
 
 
-def _remove(program: str, uuid: str, names: dict[str, tuple[str, ...]]) -> None:
+def _remove(program: str, names: dict[str, tuple[str, ...]]) -> None:
     """Take away chains (by table) and every rule that leads to them, by one transaction a table."""
     tables = {}
     for table, own in names.items():
-        listed = _list(program, uuid, table)
+        listed = _list(program, table)
         present = [name for name in own if f"-N {name}" in listed]
         if not present:
             continue
@@ -330,26 +339,26 @@ def _remove(program: str, uuid: str, names: dict[str, tuple[str, ...]]) -> None:
         lines.extend(f"-X {name}" for name in present)
         tables[table] = lines
     if tables:
-        _restore(program, uuid, tables)
+        _restore(program, tables)
 
 
-def _list(program: str, uuid: str, table: str) -> list[str]:
-    return _run([program, "--wait", "-t", table, "-S"], uuid).splitlines()
+def _list(program: str, table: str) -> list[str]:
+    return _run([program, "--wait", "-t", table, "-S"]).splitlines()
 
 
-def _restore(program: str, uuid: str, tables: dict[str, list[str]]) -> None:
+def _restore(program: str, tables: dict[str, list[str]], mark: Mapping[str, str] = _UNMARKED) -> None:
     """Rules by table, in one call."""
     lines = [line for table, rules in tables.items() for line in (f"*{table}", *rules, "COMMIT")]
-    _run([f"{program}-restore", "--wait", "--noflush"], uuid, "\n".join([*lines, ""]))
+    _run([f"{program}-restore", "--wait", "--noflush"], "\n".join([*lines, ""]), mark)
 
 
-def _run(argv: list[str], uuid: str, text: str = "") -> str:
+def _run(argv: list[str], text: str = "", mark: Mapping[str, str] = _UNMARKED) -> str:
     program = _path(argv[0])
     if not program:
         raise RktError(
             f"cannot change the translation of addresses: {argv[0]} not found",
             hint="install the package " + ("nftables" if argv[0] == "nft" else "iptables"),
         )
-    environment = {**process.CLEAN_ENVIRONMENT, MARK: uuid}
+    environment = {**process.CLEAN_ENVIRONMENT, **mark}
     done = process.run([program, *argv[1:]], env=environment, input=text.encode(), timeout=TIME_LIMIT)
     return done.stdout.decode(errors="replace")

@@ -137,7 +137,7 @@ def setup(request: NetworkRequest) -> NetworkSetup:
 class _Setup:
     """One run of ``setup``: the state between its steps."""
 
-    __slots__ = ("attached", "configs", "places", "pod_dir", "record", "request", "target")
+    __slots__ = ("attached", "configs", "firewall", "places", "pod_dir", "record", "request", "target")
 
     def __init__(self, request: NetworkRequest, kind: str) -> None:
         self.request = request
@@ -147,6 +147,7 @@ class _Setup:
         self.record.places = [place for place in self.places if not place.startswith(self.pod_dir)]
         self.attached: list[tuple[Network, Result | None]] = []
         self.configs: list[tuple[NetworkConfig, str]] = []
+        self.firewall = ""
         if kind == selection.NONE:
             request.notify("networking namespace with loopback only")
         else:
@@ -159,7 +160,7 @@ class _Setup:
     def run(self) -> NetworkSetup:
         networks = [self._plan(number) for number in range(len(self.configs))]
         if self._forwards or any(network.attachment.masquerade for network in networks):
-            self.record.firewall = firewall.choose()
+            self.firewall = firewall.choose()
         host = namespace.current()
         try:
             return self._run(host, networks)
@@ -223,7 +224,7 @@ class _Setup:
         try:
             namespace.join(host)
             infos = [self._attach(network, netns) for network in networks]
-            self._translate()
+            self._translate(netns)
             record.save_net_info(self.pod_dir, infos)
             self.record.save(durable=False)
             if self.request.debug:
@@ -306,9 +307,9 @@ class _Setup:
         gateways = [address.gateway for address in result.addresses if address.gateway] if result else []
         return next((ip for ip in gateways if ":" not in ip), gateways[0] if gateways else "")
 
-    def _translate(self) -> None:
+    def _translate(self, netns: str) -> None:
         """Put the rules for ports and masquerading in place, all at once."""
-        if not self.record.firewall:
+        if not self.firewall:
             return
         masqueraded = [
             address
@@ -322,7 +323,9 @@ class _Setup:
                 families = " or ".join(f"IPv{family}" for family in port.families)
                 raise RktError(f"cannot forward port {port}: the pod's network has no {families} address")
         translation = firewall.Translation(ports, targets, masqueraded)
-        firewall.apply(self.record.firewall, self.request.uuid, translation)
+        self.record.firewall, self.record.tables = self.firewall, translation.tables
+        self.record.save(durable=False)
+        firewall.apply(self.firewall, self.request.uuid, translation, {plugins.NETNS: netns})
         if ports:
             from rkt.network import claims
 

@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+# The variable that is in the environment of one pod's programs only, and of all of them.
+NETNS = "CNI_NETNS"
 DEFAULT_VERSION = "0.1.0"
 TIME_LIMIT = 60.0
 _SHOWN = 300
@@ -55,7 +57,7 @@ class Invocation:
             "CNI_VERSION": version or DEFAULT_VERSION,
             "CNI_COMMAND": command,
             "CNI_CONTAINERID": self.container_id,
-            "CNI_NETNS": self.netns,
+            NETNS: self.netns,
             "CNI_IFNAME": self.interface,
             "CNI_ARGS": self.args,
             "CNI_PATH": ":".join(self.directories),

@@ -29,6 +29,8 @@ NET_INFO = "net-info.json"
 DIRECTORY = "net"
 RECORD = "net/record.json"
 IPTABLES = "iptables"
+# The tables of iptables that may have rules of a pod: address family and name.
+TABLES = ("4 raw", "4 nat", "6 nat")
 
 
 class NetInfo:
@@ -163,15 +165,16 @@ class Attachment:
 
 class Record:
     """Attachments in the order they were made, the forwarded ports, which firewall has rules of the pod
-    ("" for none) and where plugins were looked for; ``save`` replaces the file."""
+    ("" for none), in which tables, and where plugins were looked for; ``save`` replaces the file."""
 
-    __slots__ = ("attachments", "firewall", "places", "pod_dir", "ports")
+    __slots__ = ("attachments", "firewall", "places", "pod_dir", "ports", "tables")
 
     def __init__(self, pod_dir: str) -> None:
         self.pod_dir = pod_dir
         self.attachments: list[Attachment] = []
         self.ports: list[ForwardedPort] = []
         self.firewall = ""
+        self.tables = list(TABLES)
         self.places: list[str] = []
 
     def save(self, *, durable: bool = True) -> None:
@@ -180,6 +183,7 @@ class Record:
             "networks": [item.to_value() for item in self.attachments],
             "ports": [port.to_value() for port in self.ports],
             "firewall": self.firewall,
+            "tables": self.tables,
             "plugins": self.places,
         }
         path = os.path.join(self.pod_dir, RECORD)
@@ -204,6 +208,7 @@ def load(pod_dir: str) -> Record | None:
         record.attachments.extend(Attachment.from_value(item) for item in value["networks"])
         record.ports.extend(ForwardedPort.from_value(item) for item in value["ports"])
         record.firewall = value.get("firewall", IPTABLES if record.ports else "")
+        record.tables = [name for name in TABLES if name in value.get("tables", TABLES)]
         record.places.extend(value.get("plugins") or [])
     except (AttributeError, KeyError, TypeError) as exc:
         raise RktError(f"{os.path.join(pod_dir, RECORD)} is not the record of a pod's network") from exc

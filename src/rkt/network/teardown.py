@@ -48,9 +48,9 @@ def teardown(
         known = known or _foreign_record(pod_dir, uuid)
     except RktError as exc:
         return [exc]
-    if not os.path.exists(os.path.join(pod_dir, record.NET_INFO)):
+    if netns and not os.path.exists(os.path.join(pod_dir, record.NET_INFO)):
         # What a killed setup has started may still run, and would go on adding.
-        process.kill_marked(f"{firewall.MARK}={uuid}".encode(), _LAST_SECONDS)
+        process.kill_marked(f"{plugins.NETNS}={netns}".encode(), _LAST_SECONDS)
     places = plugins.directories([local_config], os.path.join(pod_dir, stage1_root))
     places.extend(place for place in known.places if place not in places)
     present = bool(netns) and namespace.exists(netns)
@@ -119,7 +119,7 @@ class _Teardown:
                 # With the claim go settings that are safe only as long as the rules are there.
                 claims.give_back(self.uuid)
             if self.record.firewall:
-                firewall.remove(self.record.firewall, self.uuid)
+                firewall.remove(self.record.firewall, self.uuid, self.record.tables)
         except (OSError, RktError) as exc:
             self.faults.append(_caused("error removing forwarded ports and masquerading", exc))
             return
