@@ -392,6 +392,7 @@ class TestManifests:
             b"",
             b" " * (5 << 20),
         ],
+        ids="lists objects mark rest cut version size nan pod nul empty blanks".split(),
     )
     def test_that_are_none(self, around: Surroundings, manifest: bytes) -> None:
         around.refused(INSECURE, "fetch", write(around, archive(manifest=manifest)))

@@ -171,6 +171,16 @@ class TestFormats:
         refused = rkt(INSECURE, "fetch", f"docker-archive:{path}")
         assert refused.code == 254 and message in refused.err, refused
 
+    @pytest.mark.parametrize("data", [b"some text\n" * 100, b"\x1f\x8b\x08 and no more", b"", bytes(700)])
+    @pytest.mark.parametrize("kind", ["docker-archive", "oci"])
+    def test_what_is_no_archive_at_all(self, rkt: Rkt, kind: str, data: bytes) -> None:
+        path = os.path.join(rkt.base, "a.tar")
+        with open(path, "wb") as file:
+            file.write(data)
+        refused = rkt(INSECURE, "fetch", f"{kind}:{path}")
+        assert refused.code == 254 and path in refused.err, refused
+        assert len(refused.err.splitlines()) == 1
+
     def test_layer_that_is_not_the_one(self, rkt: Rkt) -> None:
         layer, other = oci.tar([oci.file("a")]), oci.tar([oci.file("b")])
         value = [{"Config": "c.json", "RepoTags": ["app:1"], "Layers": ["l.tar"]}]

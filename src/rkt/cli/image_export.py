@@ -86,7 +86,11 @@ def _replace(path: str, write: Writer, *, overwrite: bool) -> None:
 
     directory, name = os.path.split(os.path.realpath(path) if overwrite else path)
     temporary = os.path.join(directory, f".{name}.{os.urandom(6).hex()}.new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        error.filename = path
+        raise
     try:
         try:
             write(fd)

@@ -44,7 +44,6 @@ _MAGIC = (
     (b"\xfd7zXZ\x00", "xz"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
 )
-COMPRESSED = frozenset(kind for _, kind in _MAGIC)
 _TAR_MAGIC = 257
 # What no text holds, by the sniffing rules of HTTP that the reference uses.
 _BINARY = bytes((*range(9), 11, *range(14, 27), *range(28, 32)))

@@ -7,6 +7,8 @@ signature again.  Signatures of container images are over a payload that names t
 
 from __future__ import annotations
 
+import os
+
 from rkt.linux import files
 from rkt.store import compression
 from rkt.store.directories import IMPORT_PREFIX
@@ -24,6 +26,10 @@ MESSAGE = "message"
 
 _SNIFFED = 6
 """The longest magic number of a compressed file."""
+_LOOK = 4 << 20
+_ROOM = 16 << 20
+_EXPANSION = 4
+"""The image comes first: a copy goes on while so many times its size, and ``_ROOM``, are still free."""
 
 
 class Signature:
@@ -49,17 +55,19 @@ class Signature:
 class SignedCopy:
     """Keeps the file that passes by if it is compressed, and its digest in any case; a context manager.
 
-    Keeping it is a service: trouble with the disk means that it is not kept, and does not end the import.  It
-    is not synced either: whoever reads it compares the digest.
+    Keeping it is a service: a disk that is full, or nearly so, means that it is not kept, and does not end
+    the import.  It is not synced either: whoever reads it compares the digest.
     """
 
-    __slots__ = ("_digest", "_file", "_first", "_places")
+    __slots__ = ("_digest", "_file", "_first", "_look", "_places", "_written")
 
     def __init__(self, places: Directories) -> None:
         self._places = places
         self._first: bytes | None = b""
         self._file: TemporaryFile | None = None
         self._digest: _Hash | None = None
+        self._written = 0
+        self._look = 0
 
     def feed(self, data: bytes) -> None:
         """The next bytes of the file, b"" at its end."""
@@ -73,7 +81,7 @@ class SignedCopy:
             self._digest.update(data)
         if self._file is not None:
             try:
-                files.write_all(self._file.fd, data)
+                self._write(self._file.fd, data)
             except OSError:
                 self._drop()
 
@@ -104,7 +112,7 @@ class SignedCopy:
         self.close()
 
     def _begin(self, first: bytes) -> None:
-        if compression.detect(first) not in compression.COMPRESSED:
+        if compression.detect(first) not in compression.COMPRESSIONS:
             return
         from hashlib import sha256
 
@@ -113,6 +121,16 @@ class SignedCopy:
             self._file = TemporaryFile(self._places.temporary, IMPORT_PREFIX)
         except OSError:
             self._file = None
+
+    def _write(self, fd: int, data: bytes) -> None:
+        self._written += len(data)
+        if self._written >= self._look:
+            self._look = self._written + _LOOK
+            status = os.fstatvfs(fd)
+            if status.f_bavail * status.f_frsize < max(self._written * _EXPANSION, _ROOM):
+                self._drop()
+                return
+        files.write_all(fd, data)
 
     def _drop(self) -> None:
         if self._file is not None:

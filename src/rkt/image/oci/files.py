@@ -128,6 +128,9 @@ class Archive(Files):
         try:
             self._fd = _plain(fd, scratch, limit)
             self._list()
+        except RktError as error:
+            self.close()
+            raise RktError(f"{path} cannot be read as an archive") from error
         except BaseException:
             self.close()
             raise
