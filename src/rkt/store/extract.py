@@ -78,6 +78,10 @@ def inner_path(name: str, strip: str) -> str | None:
     return path[len(strip) + 1 :] if path.startswith(strip + "/") else None
 
 
+class _NowhereError(RktError):
+    """A name leads through a link to what is not there."""
+
+
 class _Attributes:
     """What a directory gets when everything in it is done."""
 
@@ -166,7 +170,7 @@ class Extractor:
                 self._root(entry)
             else:
                 self._make(path, entry, reader)
-        except OSError as error:
+        except (OSError, _NowhereError) as error:
             raise RktError(f"cannot unpack {entry.name!r}") from error
         except OverflowError:
             raise RktError(f"cannot unpack {entry.name!r}: its time is out of range") from None
@@ -225,7 +229,9 @@ class Extractor:
             try:
                 os.mkdir(base, 0o700, dir_fd=fd)
             except FileExistsError:
-                raise RktError(f"{f'{path}/{base}'.lstrip('/')!r} is a link that leads nowhere") from None
+                raise _NowhereError(
+                    f"{f'{path}/{base}'.lstrip('/')!r} is a link that leads nowhere"
+                ) from None
             path = f"{path}/{base}" if path else base
             self._directories[path] = _Attributes(self._ids(0, 0), 0o755, None, {})
             fd = paths.open_child(fd, base, os.O_PATH | os.O_DIRECTORY)

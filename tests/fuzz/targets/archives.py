@@ -342,7 +342,7 @@ TARGETS = [
         extract,
         lambda: [_FILES, bytes([4]) + _FILES[1:], bytes([0, *range(40)])],
         longest=400,
-        runs=3000,
+        runs=1500,
     ),
     Target("compression", decompress, _streams, runs=5000),
 ]

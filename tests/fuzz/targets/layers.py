@@ -228,6 +228,6 @@ TARGETS = [
         lambda: [bytes(range(60)), bytes([9, 1, 0, 0, 2, 9, 1, 0, 3, 0, 8, 1, 0, 3, 0])],
         refusals=(RktError,),
         longest=300,
-        runs=4000,
+        runs=2000,
     )
 ]

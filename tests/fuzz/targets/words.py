@@ -145,7 +145,11 @@ TARGETS = [
     ),
     Target("appc-name", appc_name, lambda: [b"a.b/c:1,x=y", b"a,version=2"], longest=600),
     Target(
-        "discovery-page", page, lambda: _PAGES, words=[b"<!--", b"-->", b"<![", b"<meta ", b"content=", b"</"]
+        "discovery-page",
+        page,
+        lambda: _PAGES,
+        words=[b"<!--", b"-->", b"<![", b"<meta ", b"content=", b"</"],
+        runs=3000,
     ),
     Target(
         "discovery-page-repeated",
@@ -153,7 +157,7 @@ TARGETS = [
         lambda: [b"<a ", b"<!--x", b"<meta name='ac-", b"</a", b"<![x", b"&#1;", b"<script>", b"<a b='"],
         words=[b"<!--", b"<![CDATA[", b"</", b"<?"],
         longest=40,
-        runs=60,
+        runs=30,
     ),
     Target("headers", headers, lambda: _FIELDS, longest=1000),
 ]

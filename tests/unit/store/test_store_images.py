@@ -125,6 +125,8 @@ class TestImport:
             (aci.tar_bytes(b"[" * 100_000, []), ""),
             (aci.tar_bytes(aci.manifest("Not A Name"), []), ""),
         ],
+        # what was made in this second names no test: every worker has to find the same ones
+        ids="empty text noise gzipped twice unnamed nameless deep misnamed".split(),
     )
     def test_what_is_no_image_is_refused(self, store: Store, data: bytes, reason: str) -> None:
         with pytest.raises(RktError, match=reason or None):
