@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from support import hosts
+from support import aci, driver, hosts
 
 # A first build downloads packages, and everything in the virtual machine is emulated.
 TIMEOUT_SECONDS = 900
+IMAGE = "/var/lib/images/box.aci"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,3 +39,28 @@ def host(request: pytest.FixtureRequest) -> hosts.Host:
     """Each of the two in turn."""
     value: hosts.Host = request.getfixturevalue(request.param)
     return value
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of a busybox image on the machine."""
+    assert os.path.exists(driver.STAGE1), "no stage1 images: make stage1"
+    return aci.busybox(os.fspath(tmp_path_factory.mktemp("images") / "box.aci"))
+
+
+@pytest.fixture(scope="session")
+def image(host: hosts.Host, archive: str) -> str:
+    """The path of that image in each host."""
+    return host.put(archive, IMAGE)
+
+
+@pytest.fixture(scope="session")
+def systemd_image(systemd_host: hosts.Host, archive: str) -> str:
+    """The same for tests on the systemd host only."""
+    return systemd_host.put(archive, IMAGE)
+
+
+@pytest.fixture(scope="session")
+def machine_image(virtual_machine: hosts.Host, archive: str) -> str:
+    """The same for tests on the virtual machine only."""
+    return virtual_machine.put(archive, IMAGE)

@@ -141,39 +141,6 @@ def test_a_pod_has_user_ids_of_its_own(host: hosts.Host, image: str) -> None:
     assert rkt(host, "rm", uuid).code == 0
 
 
-@pytest.mark.promise("P5")
-@pytest.mark.parametrize("users", [[], ["--private-users"]], ids=["host-ids", "own-ids"])
-def test_limits_of_an_app_are_those_of_its_control_group(
-    virtual_machine: hosts.Host, tmp_path: os.PathLike[str], users: list[str]
-) -> None:
-    """With cgroup v2, where a pod's systemd needs the unified hierarchy to set any."""
-    host = virtual_machine
-    image = host.put(aci.busybox(os.path.join(tmp_path, "box.aci")), "/var/lib/images/limits.aci")
-    script = "touch /sign/started; while :; do sleep 1; done"
-    name = "-".join(["limits", *users])
-    words = run_words(image, script, *users, *started(host, name))
-    words[words.index("--exec=/bin/sh") : words.index("--")] = [
-        "--exec=/bin/sh",
-        "--memory=32Mi",
-        "--cpu=500m",
-    ]
-    running = host.spawn([hosts.RKT, *words])
-    uuid = wait_until_started(host, name)
-    pid = host.ok(["machinectl", "show", "--property=Leader", "--value", f"rkt-{uuid}"]).out.strip()
-    (inside,) = [
-        line[3:] for line in host.read(f"/proc/{pid}/cgroup").decode().split("\n") if line[:3] == "0::"
-    ]
-    assert f"machine-rkt\\x2d{uuid[:8]}" in inside
-    group = f"/sys/fs/cgroup{os.path.dirname(inside)}/system.slice/box.service"
-    assert host.read(f"{group}/memory.max") == b"33554432\n"
-    assert host.read(f"{group}/cpu.max") == b"50000 100000\n"
-    # No hierarchy of version 1 was made for the pod.
-    assert host.read("/proc/1/cgroup") == b"0::/init.scope\n"
-    assert rkt(host, "stop", "--force", uuid).code == 0
-    running.wait(SECONDS)
-    assert rkt(host, "rm", uuid).code == 0
-
-
 def test_a_service_runs_a_pod_and_stops_it(systemd_host: hosts.Host, tmp_path: os.PathLike[str]) -> None:
     """The unit is the pod's owner: its status is the pod's, and no process of the pod outlives it."""
     host = systemd_host

@@ -19,6 +19,7 @@ UNIFIED = ""
 ROOT = "/sys/fs/cgroup"
 
 _REMOVE_SECONDS = 5.0
+_SIGKILL = 9
 
 
 def own(pid: int | str = "self") -> dict[str, str]:
@@ -64,7 +65,7 @@ def hierarchies(
     """The hierarchies mounted below /sys/fs/cgroup, each once."""
     names = list(own()) if known is None else known
     found: dict[str, Hierarchy] = {}
-    for mount in mountinfo.read() if mounts is None else mounts:
+    for mount in _mounts() if mounts is None else mounts:
         if mount.target != ROOT and not mount.target.startswith(ROOT + "/"):
             continue
         if mount.fstype == "cgroup2":
@@ -74,6 +75,13 @@ def hierarchies(
             if controllers:
                 found.setdefault(controllers[0], Hierarchy(mount, controllers))
     return list(found.values())
+
+
+def _mounts() -> list[mountinfo.Mount]:
+    """Mounts of cgroup file systems; the others are not looked at, a thousand pods have many."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        lines = [line for line in file if b" - cgroup" in line]
+    return mountinfo.parse(os.fsdecode(b"".join(lines)))
 
 
 def hierarchy_of(controller: str, mounted: list[Hierarchy] | None = None) -> Hierarchy | None:
@@ -114,7 +122,7 @@ def create(path: str, *, mounted: list[Hierarchy] | None = None) -> None:
     """Make a cgroup and its missing parents in every hierarchy.
 
     In version 1 a new cpuset is given its parent's processors and memory, without which no process may
-    enter it; in version 2 the parents hand all their controllers down where their processes allow it.
+    enter it; in version 2 those parents that have no processes hand all their controllers down.
     """
     for entry in hierarchies() if mounted is None else mounted:
         directory = entry.directory(path)
@@ -144,21 +152,36 @@ def _inherit_cpuset(directory: str) -> None:
 def enable_controllers(directory: str, controllers: list[str] | None = None) -> list[str]:
     """Hand controllers (None: all there are) of a version 2 cgroup down to its children.
 
-    Returns those that could not be: a cgroup with processes of its own cannot (EBUSY), some
-    controllers refuse while real-time processes exist (EINVAL).
+    Returns those that could not be: a cgroup with processes of its own hands none down (a few it could, but
+    then no process may enter its children: cgroups(7), thread mode), some controllers refuse while real-time
+    processes exist (EINVAL).
     """
     refused = []
     enabled = read_value(directory, "cgroup.subtree_control").split()
-    for controller in available(directory) if controllers is None else controllers:
-        if controller in enabled:
-            continue
+    wanted = available(directory) if controllers is None else controllers
+    missing = [controller for controller in wanted if controller not in enabled]
+    if missing and not _is_root(directory) and read_value(directory, "cgroup.procs"):
+        return missing
+    for controller in missing:
         try:
-            write_value(directory, "cgroup.subtree_control", "+" + controller)
+            write_value(directory, "cgroup.subtree_control", f"+{controller}")
         except OSError as error:
             if error.errno not in (errno.EBUSY, errno.EINVAL, errno.ENOENT, errno.EOPNOTSUPP, errno.EROFS):
                 raise
             refused.append(controller)
     return refused
+
+
+def disable_controllers(directory: str) -> None:
+    """Take back what a version 2 cgroup hands down, so that it can have processes; never from the root."""
+    if not _is_root(directory):
+        for controller in read_value(directory, "cgroup.subtree_control").split():
+            write_value(directory, "cgroup.subtree_control", f"-{controller}")
+
+
+def _is_root(directory: str) -> bool:
+    """Whether this is the one cgroup that may have processes beside children with controllers."""
+    return not os.path.exists(f"{directory}/cgroup.type")
 
 
 def read_value(directory: str, name: str) -> str:
@@ -236,3 +259,45 @@ def _rmdir(directory: str) -> None:
         pass
     except OSError as error:
         raise named(error, "rmdir", directory) from None
+
+
+def kill(path: str, *, mounted: list[Hierarchy] | None = None) -> None:
+    """End the processes in the cgroup and all below it with SIGKILL."""
+    for pid in processes(path, mounted=mounted):
+        try:
+            os.kill(pid, _SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def record(places: list[tuple[Hierarchy, str]]) -> str:
+    """Cgroups as the text of a file for ``remove_recorded``: lines ``CONTROLLER:PATH``."""
+    return "".join(f"{hierarchy.controllers[0]}:{path}\n" for hierarchy, path in places)
+
+
+def remove_recorded(file_name: str, prefix: str) -> list[OSError]:
+    """Remove the cgroups that a file lists, with the processes in them, and then the file.
+
+    Those whose own name does not begin with ``prefix`` are left alone, a missing file lists none.  Returns
+    the errors of those that stay; the file does too then, for the next attempt.
+    """
+    try:
+        with open(file_name) as file:
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return []
+    faults: list[OSError] = []
+    by_controller = {hierarchy.controllers[0]: hierarchy for hierarchy in hierarchies()}
+    for line in lines:
+        controller, _, path = line.partition(":")
+        if controller not in by_controller or not path.rpartition("/")[2].startswith(prefix):
+            continue
+        mounted = [by_controller[controller]]
+        try:
+            kill(path, mounted=mounted)
+            remove(path, mounted=mounted)
+        except OSError as error:
+            faults.append(error)
+    if not faults:
+        os.unlink(file_name)
+    return faults

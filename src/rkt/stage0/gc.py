@@ -31,6 +31,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+_HOST_JOURNALS = "/var/log/journal"
+
 
 class Collector:
     """What the steps of a collection share.
@@ -144,7 +146,8 @@ class Collector:
         """Let the stage1 give back what it has taken: networks, cgroups, registrations.
 
         Raises RktError when it ran and something is left.  A stage1 that cannot be called any more is
-        only reported: it would keep the pod for ever.  What rkt knows of the pod's network is undone then.
+        only reported: it would keep the pod for ever.  What rkt knows of its network and cgroups is undone
+        then.
         """
         if pod.exists(layout.METADATA_REGISTERED):
             from rkt.stage0 import metadata
@@ -159,7 +162,7 @@ class Collector:
             argv = [stage1.program("gc")]
         except (OSError, RktError) as error:
             self.notify(f'problem performing stage1 gc on "{pod.uuid}": {one_line(error)}')
-            self._tear_network_down(pod)
+            self._take_down(pod)
             return
         if self.debug:
             argv.append("--debug")
@@ -172,11 +175,17 @@ class Collector:
             self.notify(f'problem performing stage1 gc on "{pod.uuid}": {one_line(error)}')
             raise RktError("its stage1 has not given everything back, the next gc tries again") from None
 
-    def _tear_network_down(self, pod: Pod) -> None:
+    def _take_down(self, pod: Pod) -> None:
         """The part of the stage1's gc that cannot be found again once the pod's directory is gone."""
+        from rkt.linux import cgroup
         from rkt.network.lifecycle import teardown
 
-        faults = teardown(pod.path, pod.uuid, self.local_config or "/etc/rkt")
+        record = os.path.join(pod.path, layout.CGROUPS)
+        faults: list[Exception] = [*cgroup.remove_recorded(record, layout.CGROUP_PREFIX)]
+        faults += teardown(pod.path, pod.uuid, self.local_config or "/etc/rkt")
+        link = os.path.join(_HOST_JOURNALS, pod.uuid.replace("-", ""))
+        if os.path.islink(link):
+            os.unlink(link)
         if faults:
             raise faults[0]
 

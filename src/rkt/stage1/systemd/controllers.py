@@ -41,12 +41,13 @@ class Limit:
 
 
 def hand_over(
-    limits: list[Limit], mounted: list[cgroup.Hierarchy], ids: IdRange, *, scope: bool
+    limits: list[Limit], mounted: list[cgroup.Hierarchy], ids: IdRange, *, scope: str
 ) -> tuple[list[str], list[tuple[Limit, str]]]:
     """Give the pod the controllers of its apps' limits; called in the pod's cgroup.
 
-    Returns options of systemd-nspawn, and the limits that will not be enforced with the reason.  ``scope``:
-    machined will move the pod into a cgroup that does not exist yet.
+    ``scope`` is the path of the scope that systemd will move the pod to, "" for none: of it exists what
+    ``made_for`` names.  Returns options of systemd-nspawn, and the limits that will not be enforced with the
+    reason.
     """
     binds: dict[str, str] = {}
     missing: dict[str, str] = {}
@@ -57,19 +58,18 @@ def hand_over(
             missing[controller] = f'this host has no cgroup controller "{controller}"'
         elif hierarchy.unified:
             directory = hierarchy.directory(own[cgroup.UNIFIED])
+            # To a scope, systemd hands on all there are.
             if not scope and controller not in cgroup.available(directory):
                 missing[controller] = f'the cgroup of the caller does not hand on controller "{controller}"'
-        elif scope:
-            missing[controller] = f'machined keeps controller "{controller}" of cgroup version 1 to the host'
         else:
-            directory = hierarchy.directory(own[hierarchy.controllers[0]])
+            directory = hierarchy.directory(scope or own[hierarchy.controllers[0]])
             for limit in limits:
                 if limit.controller == controller and limit.legacy:
                     _set_ahead(directory, limit, ids)
             for name in (hierarchy.controllers[0], *_JOINED.get(controller, ())):
                 hierarchy = cgroup.hierarchy_of(name, mounted)
                 if hierarchy is not None and not hierarchy.unified:
-                    directory = hierarchy.directory(own[name])
+                    directory = hierarchy.directory(scope or own[name])
                     _delegate(directory, ids)
                     binds["/sys/fs/cgroup/" + ",".join(hierarchy.controllers)] = directory
     options = ["--tmpfs=/sys/fs/cgroup:mode=755"] if binds else []
@@ -85,6 +85,12 @@ def _set_ahead(directory: str, limit: Limit, ids: IdRange) -> None:
         _delegate(directory, ids)
     for name, value in limit.legacy:
         cgroup.write_value(directory, name, value)
+
+
+def made_for(limits: list[Limit]) -> set[str]:
+    """The controllers that limits need the pod to have a cgroup of."""
+    needed = {limit.controller for limit in limits}
+    return needed.union(*(_JOINED.get(controller, ()) for controller in needed))
 
 
 def _delegate(directory: str, ids: IdRange) -> None:

@@ -14,7 +14,7 @@ from rkt.errors import RktError, one_line
 from rkt.linux import cgroup, files
 from rkt.network import lifecycle
 from rkt.stage1.common import flags as command_line
-from rkt.stage1.systemd import supervisor
+from rkt.stage1.systemd import cgroups, machine
 
 _JOURNALS = "/var/log/journal"
 
@@ -37,7 +37,7 @@ def collect(directory: str, uuid: str, local_config: str) -> list[Exception]:
     """Take down network, cgroups and journal link of a pod; what could not be, as errors."""
     faults: list[Exception] = []
     faults.extend(lifecycle.teardown(directory, uuid, local_config))
-    faults.extend(supervisor.leave_cgroup(directory))
+    faults.extend(cgroups.leave(directory))
     try:
         _remove_scope(directory, uuid)
         _remove_journal(uuid)
@@ -53,7 +53,7 @@ def _remove_scope(directory: str, uuid: str) -> None:
             path = file.read().strip()
     except FileNotFoundError:
         return
-    if path.rpartition("/")[2] == supervisor.scope_name(f"rkt-{uuid}"):
+    if path.rpartition("/")[2] == machine.scope_name(f"rkt-{uuid}"):
         cgroup.remove(path)
 
 

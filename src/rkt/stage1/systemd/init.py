@@ -12,13 +12,13 @@ import os
 import sys
 
 from rkt.errors import RktError, one_line, tree
-from rkt.linux import keyring, namespaces, seccomp
+from rkt.linux import cgroup, keyring, namespaces, seccomp
 from rkt.network import forwarding, lifecycle, selection
 from rkt.stage1.common import discard, outcome, status
 from rkt.stage1.common import flags as command_line
 from rkt.stage1.common import pod as pods
 from rkt.stage1.common.background import Background
-from rkt.stage1.systemd import container_filter, controllers, prepare, runtime, supervisor
+from rkt.stage1.systemd import cgroups, container_filter, controllers, prepare, runtime, supervisor
 from rkt.stage1.systemd import isolation as isolations
 from rkt.stage1.systemd import plan as plans
 
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
         hint = getattr(error, "hint", "")
         if hint:
             _say(f"stage1: {hint}")
-    if fresh and not lifecycle.is_recorded(directory):
+    if fresh and not lifecycle.is_recorded(directory) and not cgroups.is_recorded(directory):
         _discard(directory)
     return FAILURE
 
@@ -101,7 +101,7 @@ def run(pod: Pod, flags: RunFlags, lock_fd: int, *, strict: bool = False) -> Non
     host = supervisor.detect()
     try:
         # The kernel takes some 10 ms to move a process; programs that set up a network stay outside.
-        with Background(lambda: supervisor.enter_cgroup(plan, host)) as moved:
+        with Background(lambda: _enter_cgroup(plan, host)) as moved:
             if selection.kind(networks) == selection.NONE:
                 moved.start()
             network = _set_up_network(plan, networks)
@@ -112,19 +112,28 @@ def run(pod: Pod, flags: RunFlags, lock_fd: int, *, strict: bool = False) -> Non
                 _note(note)
             _prepare(plan, network)
             subcgroup = moved.result()
+            cgroups.hand_down(undo.cgroups, host)
+            for note in host.notes:
+                _note(note)
         _execute(plan, host, subcgroup=subcgroup, lock_fd=lock_fd)
     except BaseException:
         undo.run()
         raise
 
 
-class _Undo:
-    """The way back: the namespaces this process came from, and what is to be taken down there."""
+def _enter_cgroup(plan: Plan, host: Host) -> str:
+    host.ask(plan.pod.machine_name)
+    return cgroups.enter(plan, host)
 
-    __slots__ = ("flags", "namespaces", "pod")
+
+class _Undo:
+    """The way back: the namespaces and cgroups this process came from, and what is to be taken down there."""
+
+    __slots__ = ("cgroups", "flags", "namespaces", "pod")
 
     def __init__(self, pod: Pod, flags: RunFlags) -> None:
         self.pod, self.flags = pod, flags
+        self.cgroups = cgroup.own()
         self.namespaces = {kind: namespaces.open_namespace(kind) for kind in ("net", "mnt", "cgroup")}
 
     def run(self) -> None:
@@ -136,7 +145,7 @@ class _Undo:
         os.chdir(self.pod.directory)
         for fault in lifecycle.teardown(self.pod.directory, self.pod.uuid, self.flags.local_config):
             _network_note(f"error undoing the network setup: {one_line(fault)}")
-        for error in supervisor.leave_own_cgroup(self.pod.directory):
+        for error in cgroups.leave_own(self.pod.directory, self.cgroups):
             _note(f"error removing the cgroup of the pod: {error}")
 
 
@@ -199,12 +208,13 @@ def _execute(plan: Plan, host: Host, *, subcgroup: str, lock_fd: int) -> None:
     options: list[str] = []
     isolation = plan.isolation
     if isolation.limits:
-        scope = host.machined and not host.unit
         options, missing = controllers.hand_over(
-            isolation.limits, supervisor.hierarchies(), plan.ids, scope=scope
+            isolation.limits, cgroup.hierarchies(), plan.ids, scope=subcgroup if host.scope else ""
         )
         for limit, reason in missing:
             isolation.outcomes.ignored(outcome.of_app(limit.app), limit.isolator, reason)
+        if missing and host.unit and not cgroups.is_delegated(host.unit):
+            _note("systemd leaves its controllers to the pod when the unit says Delegate=yes")
     isolations.finish(isolation, pod)
     for line in isolation.outcomes.warnings():
         _note(f"warning: {line}")

@@ -1,18 +1,17 @@
-"""How systemd-nspawn is called on this host, and the cgroup the pod lives in.
+"""How systemd-nspawn is called on this host.
 
-Hosts differ in three ways: whether systemd runs them, whether its machined can be asked to register the
-pod, and whether rkt was started in a unit that is to keep the pod.
+Hosts differ in three ways: whether systemd runs them, whether it and its machined can be asked over D-Bus,
+and whether rkt was started in a unit that is to keep the pod.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 
 from rkt.errors import RktError
-from rkt.linux import cgroup, devices, mount, mountinfo
-from rkt.linux.devices import Rule
-from rkt.stage1.common import confinement, status
+from rkt.linux import cgroup, mount
+from rkt.stage1.common import confinement
+from rkt.stage1.systemd import cgroups, machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ PROGRAMS = ("/usr/bin/systemd-nspawn", "/bin/systemd-nspawn")
 UNIT_DIRECTORY = "/rkt/units"
 SETPRIV = "/usr/bin/setpriv"
 SYSTEMD = "/usr/lib/systemd/systemd"
-
-_SIGKILL = 9
 
 # What systemd and journald need to start apps as anybody, in mount namespaces of their own, and to end them.
 _SUPERVISOR = frozenset(
@@ -41,34 +38,40 @@ _NSPAWN = frozenset(
 
 
 class Host:
-    """What matters of the machine: ``systemd`` booted it, ``machined`` answers there, ``unit`` is the
-    cgroup of the service rkt was started in ("" when in none)."""
+    """What matters of the machine: ``systemd`` booted it, ``machined`` is to register the pod, ``unit`` is
+    the cgroup of the unit rkt was started in ("" for none that could keep the pod), ``scope``: systemd is to
+    make one for the pod.  ``notes`` are for the user."""
 
-    __slots__ = ("machined", "systemd", "unit")
+    __slots__ = ("machined", "notes", "scope", "systemd", "unit")
 
-    def __init__(self, *, systemd: bool, machined: bool, unit: str) -> None:
-        self.systemd, self.machined, self.unit = systemd, machined, unit
+    def __init__(self, *, systemd: bool, machined: bool, unit: str, scope: bool) -> None:
+        self.systemd, self.machined, self.unit, self.scope = systemd, machined, unit, scope
+        self.notes: list[str] = []
+
+    def ask(self, name: str) -> None:
+        """Find out whether machined and systemd answer: without it what they are for is not done.
+
+        ``name`` is that of the machine; RktError when there is one already.
+        """
+        obstacle = machine.obstacle(name) if self.machined else ""
+        if obstacle:
+            self.machined = False
+            self.notes.append(f"warning: the pod is not registered with machined: {obstacle}")
+        if self.scope and not self.machined and (obstacle := machine.scope_obstacle()):
+            self.scope = False
+            self.notes.append(
+                "warning: the pod gets no scope of systemd and stays below the cgroup of the caller: "
+                + obstacle
+            )
 
 
 def detect() -> Host:
     """Look at this machine."""
     systemd = os.path.isdir("/run/systemd/system")
-    machined = (
-        systemd
-        and os.path.exists("/run/dbus/system_bus_socket")
-        and os.path.exists("/usr/share/dbus-1/system-services/org.freedesktop.machine1.service")
-    )
-    return Host(systemd=systemd, machined=machined, unit=_unit(cgroup.own()) if systemd else "")
-
-
-def _unit(own: dict[str, str]) -> str:
-    """The cgroup of the system service we are in; a login session (a scope) is none."""
-    path = own.get("name=systemd", own.get(cgroup.UNIFIED, "/"))
-    parts = path.split("/")
-    for position, part in enumerate(parts):
-        if part.endswith(".service") and not part.startswith("user@"):
-            return "/".join(parts[: position + 1])
-    return ""
+    bus = systemd and os.path.exists("/run/dbus/system_bus_socket")
+    machined = bus and os.path.exists("/usr/share/dbus-1/system-services/org.freedesktop.machine1.service")
+    unit = cgroups.unit(cgroups.leading(cgroup.own())) if systemd else ""
+    return Host(systemd=systemd, machined=machined, unit=unit, scope=bus and not unit)
 
 
 def program() -> str:
@@ -80,132 +83,6 @@ def program() -> str:
         if os.access(path, os.X_OK):
             return path
     raise RktError("systemd-nspawn is not installed", hint="on Debian: apt-get install systemd-container")
-
-
-def scope_name(machine: str) -> str:
-    """The unit name machined gives a machine: dashes and the like escaped (systemd-escape(1))."""
-    letters = []
-    for letter in machine:
-        if letter.isascii() and (letter.isalnum() or letter in ":_."):
-            letters.append(letter)
-        else:
-            letters.append("".join(f"\\x{byte:02x}" for byte in letter.encode()))
-    return f"machine-{''.join(letters)}.scope"
-
-
-# What systemd-nspawn puts into a pod's /dev; nodes may be made of everything (archives hold some).
-DEVICES = (
-    Rule("c", None, None, "m"),
-    Rule("b", None, None, "m"),
-    *(Rule("c", 1, minor, "rwm") for minor in (3, 5, 7, 8, 9)),  # null zero full random urandom
-    Rule("c", 5, 0, "rwm"),  # tty
-    Rule("c", 5, 2, "rwm"),  # ptmx
-    Rule("c", 136, None, "rwm"),  # pts
-    Rule("c", 10, 200, "rwm"),  # net/tun
-)
-
-
-def device_rules(plan: Plan) -> list[Rule]:
-    """The devices of the pod: the usual ones, and volumes that are devices."""
-    rules = list(DEVICES)
-    for entry in plan.apps:
-        for planned in entry.mounts:
-            found = None if planned.empty else os.stat(planned.source, follow_symlinks=False)
-            if found is not None and (stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)):
-                kind = "c" if stat.S_ISCHR(found.st_mode) else "b"
-                major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
-                rules.append(Rule(kind, major, minor, "r" if planned.read_only else "rw"))
-    return rules
-
-
-def hierarchies() -> list[cgroup.Hierarchy]:
-    """The mounted cgroup hierarchies, without looking at the other mounts: a thousand pods have many."""
-    with open("/proc/self/mountinfo", "rb") as file:
-        lines = [line for line in file if b" - cgroup" in line]
-    return cgroup.hierarchies(mountinfo.parse(os.fsdecode(b"".join(lines))))
-
-
-def enter_cgroup(plan: Plan, host: Host) -> str:
-    """Move this process into the pod's cgroup; the path to be written to ``subcgroup``.
-
-    A cgroup per hierarchy is made below the caller's own, so that limits on the caller hold for
-    the pod, and recorded in the pod's file ``cgroups`` before it exists; in it only the pod's devices can
-    be opened.  Nothing is made where machined moves the supervisor to a scope of its own: that has
-    the same rules.
-    """
-    name = scope_name(plan.pod.machine_name)
-    if host.machined and not host.unit:
-        return f"/machine.slice/{name}"
-    own = cgroup.own()
-    mounted = hierarchies()
-    wanted = []
-    for hierarchy in mounted:
-        parent = own[hierarchy.controllers[0]]
-        wanted.append((hierarchy, f"{parent.rstrip('/')}/{name}"))
-    lines = [f"{hierarchy.controllers[0]}:{path}\n" for hierarchy, path in wanted]
-    status.write(plan.pod.directory, "cgroups", "".join(lines))
-    for hierarchy, path in wanted:
-        cgroup.create(path, mounted=[hierarchy])
-    if not _restrict_devices(wanted, device_rules(plan)):
-        raise RktError(
-            "unable to restrict the devices of the pod",
-            hint="neither the devices controller of cgroup version 1 nor BPF on version 2 is available",
-        )
-    for hierarchy, path in wanted:
-        cgroup.attach(path, 0, mounted=[hierarchy])
-    leading = own.get("name=systemd", own.get(cgroup.UNIFIED, "/"))
-    return f"{leading.rstrip('/')}/{name}"
-
-
-def _restrict_devices(wanted: list[tuple[cgroup.Hierarchy, str]], rules: list[Rule]) -> bool:
-    # version 1 first: where both exist, its controller is the one in force already
-    order = sorted(wanted, key=lambda pair: pair[0].unified)
-    return any(devices.restrict(path, rules, mounted=[hierarchy]) for hierarchy, path in order)
-
-
-def leave_own_cgroup(directory: str) -> list[OSError]:
-    """Go back to the parent of the pod's cgroups and remove them: after a failed start."""
-    own = cgroup.own()
-    mounted = {hierarchy.controllers[0]: hierarchy for hierarchy in hierarchies()}
-    for controller, path in own.items():
-        parent, _, name = path.rpartition("/")
-        if controller in mounted and name.startswith("machine-rkt"):
-            # this process must be out before the rest is killed
-            cgroup.attach(parent or "/", 0, mounted=[mounted[controller]])
-    return leave_cgroup(directory)
-
-
-def leave_cgroup(directory: str) -> list[OSError]:
-    """Remove the cgroups recorded in the pod's directory; the errors of those that are still busy."""
-    faults: list[OSError] = []
-    path = os.path.join(directory, "cgroups")
-    try:
-        with open(path) as file:
-            lines = file.read().splitlines()
-    except FileNotFoundError:
-        return faults
-    mounted = {hierarchy.controllers[0]: hierarchy for hierarchy in hierarchies()}
-    for line in lines:
-        controller, _, name = line.partition(":")
-        if controller not in mounted or not name.rpartition("/")[2].startswith("machine-rkt"):
-            continue
-        try:
-            kill(name, [mounted[controller]])
-            cgroup.remove(name, mounted=[mounted[controller]])
-        except OSError as error:
-            faults.append(error)
-    if not faults:
-        os.unlink(path)
-    return faults
-
-
-def kill(path: str, mounted: list[cgroup.Hierarchy]) -> None:
-    """End what is left in a pod's cgroup: its lock is free, so its supervisor is gone."""
-    for pid in cgroup.processes(path, mounted=mounted):
-        try:
-            os.kill(pid, _SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def arguments(plan: Plan, host: Host, further: list[str]) -> list[str]:
@@ -230,7 +107,9 @@ def arguments(plan: Plan, host: Host, further: list[str]) -> list[str]:
         "--setenv=SYSTEMD_GENERATOR_PATH=/rkt/none",
         "--setenv=SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/rkt/none",
     ]
-    if host.unit or not host.machined:
+    if host.scope:
+        argv += machine.scope_options(pod.machine_name, cgroups.device_rules(plan))
+    else:
         argv.append("--keep-unit")
     if not flags.debug:
         argv.append("--quiet")
