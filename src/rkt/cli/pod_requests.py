@@ -182,6 +182,14 @@ def catch_signals() -> None:
             _signal.signal(number, interrupt)
 
 
+def hold_sockets() -> None:
+    """Sockets that systemd has passed are the pod's: no program that is started before it gets them."""
+    if "LISTEN_FDS" in os.environ:
+        from rkt.stage0 import run
+
+        run.keep_sockets(os.environ, inheritable=False)
+
+
 def new_pod(call: Call, request: PrepareRequest, store: Store) -> Pod:
     """A prepared pod, still locked and in ``prepare``; nothing of it stays on an error."""
     from rkt import pod as pods

@@ -22,6 +22,7 @@ def run(call: Call) -> int:
     pod_requests.check_running(call)
     run_request = pod_requests.run_request(call)
     run_request.fresh = True
+    pod_requests.hold_sockets()
     pod_requests.catch_signals()
     overlay = pod_requests.overlay_for(call)
     with Store(call.globals.dir, call.notify(call.command.name)) as store:

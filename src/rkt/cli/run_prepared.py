@@ -20,6 +20,7 @@ def run(call: Call) -> int:
     if len(call.args) != 1:
         return call.usage()
     request = pod_requests.run_request(call)
+    pod_requests.hold_sockets()
     with pods.find(call, call.args[0]) as pod:
         if pod.state != state.PREPARED:
             raise _not_prepared(pod)

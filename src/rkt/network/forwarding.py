@@ -93,13 +93,16 @@ def forwarded_ports(manifest: PodManifest) -> list[ForwardedPort]:
     """The forwards that a pod manifest's ``ports`` ask for, checked against each other.
 
     A port names one port of one app, unless it says itself which port of the pod it means.  A port of an
-    app that is a range is forwarded as a range of the same length.
+    app that is a range is forwarded as a range of the same length.  One that is socket-activated is not
+    forwarded: the app is given the socket of the host.
     """
     forwards: list[ForwardedPort] = []
     for exposed in manifest.ports:
         pod_port = exposed.pod_port
         if pod_port is None:
             pod_port = _app_port(manifest, exposed.name)
+        if pod_port.socket_activated:
+            continue
         protocol = pod_port.protocol.lower()
         if protocol not in PROTOCOLS:
             raise RktError(

@@ -180,6 +180,8 @@ def execute(start: Start) -> None:
         os.chdir(start.directory)
         if start.lock_fd >= 0:
             os.set_inheritable(start.lock_fd, True)
+        if "LISTEN_FDS" in start.environment:
+            keep_sockets(start.environment, inheritable=True)
         for number in _IGNORED_BY_PYTHON:
             _signal.signal(number, _signal.SIG_DFL)
         os.execve(start.argv[0], start.argv, start.environment)
@@ -187,6 +189,13 @@ def execute(start: Start) -> None:
         if start.lock_fd >= 0:
             os.set_inheritable(start.lock_fd, False)
         raise RktError("error executing stage1 entrypoint") from error
+
+
+def keep_sockets(environment: Mapping[str, str], *, inheritable: bool) -> None:
+    """Let the stage1, or no program, have the sockets that systemd has passed."""
+    from rkt.linux import listening
+
+    listening.set_inheritable(listening.descriptors(environment), inheritable)
 
 
 def save_uuid(path: str, uuid: str) -> None:

@@ -123,6 +123,7 @@ def host() -> Flavor:
     flavor.directories = {
         "dev": 0o755,
         "etc/systemd": 0o755,
+        f"{units.DIRECTORY}/{os.path.dirname(units.EARLY)}": 0o755,
         "proc": 0o755,
         "rkt/diagnostic": 0o755,
         "rkt/env": 0o755,

@@ -58,6 +58,12 @@ def test_from_manifest() -> None:
     assert [str(port) for port in found] == ["tcp-0.0.0.0:8080", "udp-192.0.2.2:8080", "tcp-0.0.0.0:9"]
 
 
+def test_a_socket_of_the_host_is_not_forwarded() -> None:
+    ports = [{"name": "http", "hostPort": 8080}, {"name": "dns", "hostPort": 5353}]
+    made = manifest(ports, a=[{**WEB, "socketActivated": True}, DNS])
+    assert [port.host_port for port in forwarding.forwarded_ports(made)] == [5353]
+
+
 def test_a_range_of_an_app_is_a_range_of_the_host() -> None:
     made = manifest([{"name": "many", "hostPort": 9000, "hostIP": "fd00::1"}], a=[MANY])
     (found,) = forwarding.forwarded_ports(made)

@@ -9,6 +9,7 @@ import signal
 import socket
 
 from rkt.errors import RktError
+from rkt.linux import listening
 from rkt.service.metadata import registry
 from rkt.service.metadata.answers import Answers
 from rkt.service.metadata.http import Server
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 SOCKET = "/run/rkt/metadata-svc.sock"
 PORT = 18112
-_FIRST_FD = 3  # sd_listen_fds(3)
-_MOST_FDS = 64
 _FORM_LIMIT = 1 << 20
 _MANIFEST_LIMIT = 16 << 20
 _SECONDS = 10.0
@@ -139,13 +138,10 @@ def inherited(sockets: Sockets, environment: MutableMapping[str, str]) -> None:
 
     The variables are removed: they are about this process.
     """
-    pid, count = (environment.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS"))
-    environment.pop("LISTEN_FDNAMES", None)
-    if pid != str(os.getpid()):
-        return
-    if not count.isascii() or not count.isdigit() or int(count) > _MOST_FDS:
-        raise RktError(f'invalid LISTEN_FDS "{count}"')
-    for number in range(_FIRST_FD, _FIRST_FD + int(count)):
+    numbers = listening.descriptors(environment)
+    for name in listening.VARIABLES:
+        environment.pop(name, None)
+    for number in numbers:
         try:
             listener = socket.socket(fileno=number)
             is_listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)

@@ -12,13 +12,21 @@ import os
 import sys
 
 from rkt.errors import RktError, one_line, tree
-from rkt.linux import cgroup, keyring, namespaces, seccomp
+from rkt.linux import cgroup, keyring, listening, namespaces, seccomp
 from rkt.network import forwarding, lifecycle, selection
 from rkt.stage1.common import discard, outcome, status
 from rkt.stage1.common import flags as command_line
 from rkt.stage1.common import pod as pods
 from rkt.stage1.common.background import Background
-from rkt.stage1.systemd import cgroups, container_filter, controllers, prepare, runtime, supervisor
+from rkt.stage1.systemd import (
+    cgroups,
+    container_filter,
+    controllers,
+    prepare,
+    runtime,
+    sockets,
+    supervisor,
+)
 from rkt.stage1.systemd import isolation as isolations
 from rkt.stage1.systemd import plan as plans
 
@@ -93,6 +101,10 @@ def run(pod: Pod, flags: RunFlags, lock_fd: int, *, strict: bool = False) -> Non
         raise RktError("this stage1 does not support mutable pods")
     networks = selection.parse_networks(flags.net) if flags.net else [(selection.DEFAULT, "")]
     plan = plans.make(pod, flags, networks=selection.kind(networks), strict=strict)
+    if "LISTEN_FDS" in os.environ:
+        # What is started before the supervisor is not to hold sockets that systemd passed.
+        listening.set_inheritable(listening.descriptors(os.environ), False)
+    plans.assign_sockets(plan, os.environ)
     if flags.interactive and not os.isatty(0):
         plan.notes.append("warning: standard input is no terminal, the app gets one without input")
     runtime.save(pod.directory, flags, networks)
@@ -203,7 +215,7 @@ def _prepare(plan: Plan, network: NetworkSetup) -> None:
 
 def _execute(plan: Plan, host: Host, *, subcgroup: str, lock_fd: int) -> None:
     pod = plan.pod
-    environment = supervisor.variables(plan)
+    environment = {**supervisor.variables(plan), **sockets.hand_over(plan.sockets)}
     status.write(pod.directory, "subcgroup", subcgroup)
     options: list[str] = []
     isolation = plan.isolation

@@ -12,15 +12,18 @@ from rkt.errors import RktError, describe
 from rkt.stage1.common import call_filter, confinement, environment, mounts, users
 from rkt.stage1.common.ids import IdRange
 from rkt.stage1.common.relaxed import Relaxed
-from rkt.stage1.systemd import isolation, release, units
+from rkt.stage1.systemd import isolation, release, sockets, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rkt.stage1.common.flags import RunFlags
     from rkt.stage1.common.mounts import PlannedMount
     from rkt.stage1.common.pod import App, Pod
     from rkt.stage1.common.users import Identity
     from rkt.stage1.systemd.isolation import Isolation
+    from rkt.stage1.systemd.sockets import Listener
     from rkt.stage1.systemd.units import AppUnit
 
 NOTIFY_ANNOTATION = "appc.io/executor/supports-systemd-notify"
@@ -43,7 +46,7 @@ class AppPlan:
 class Plan:
     """A pod's apps and what surrounds them; ``systemd`` is the version of the host's."""
 
-    __slots__ = ("apps", "flags", "hostname", "ids", "isolation", "notes", "pod", "systemd")
+    __slots__ = ("apps", "flags", "hostname", "ids", "isolation", "notes", "pod", "sockets", "systemd")
 
     def __init__(self, pod: Pod, flags: RunFlags, isolation: Isolation) -> None:
         self.pod, self.flags = pod, flags
@@ -53,6 +56,7 @@ class Plan:
         self.isolation = isolation
         self.notes: list[str] = []
         self.systemd = release.version()
+        self.sockets: dict[str, list[Listener]] = {}
 
     def unit_files(self) -> dict[str, str]:
         """Every unit of this pod that is not part of the stage1 image."""
@@ -61,6 +65,8 @@ class Plan:
         files = units.pod_units(names, interactive=self.flags.interactive, users=users)
         for entry in self.apps:
             files.update(entry.unit.files())
+        if sockets := [entry.unit.socket_unit for entry in self.apps if entry.unit.sockets]:
+            files.update(units.passed_sockets(sockets))
         return files
 
     def capabilities(self) -> list[str] | None:
@@ -104,6 +110,22 @@ def make(pod: Pod, flags: RunFlags, *, networks: str, strict: bool) -> Plan:
         plan.apps.append(entry)
     plan.isolation.outcomes.check()
     return plan
+
+
+def assign_sockets(plan: Plan, environment: Mapping[str, str]) -> None:
+    """Give the apps the sockets that ``environment`` tells of, which systemd has passed to this process.
+
+    RktError for a port that is to have one and gets none.
+    """
+    plan.sockets, unused = sockets.assign(plan.pod, environment)
+    for entry in plan.apps:
+        listeners = plan.sockets.get(entry.app.name, [])
+        entry.unit.sockets = [(listener.option, listener.address()) for listener in listeners]
+    plan.notes += [
+        f"warning: {listener.option}={listener.address()} was passed by systemd, "
+        "but no app has a socket-activated port for it"
+        for listener in unused
+    ]
 
 
 def of_app(name: str, error: OSError | RktError) -> RktError:

@@ -28,7 +28,10 @@ DIRECTORY = "rkt/units"
 SCRIPTS = ("app-exit", "shutdown")
 """Programs of stage1's own, below ``/rkt``."""
 
-_RESERVED = ("systemd-journald", "dbus", "init")
+EARLY = "init.scope.d/sockets.conf"
+"""A file beside the units that is read before any other."""
+
+_RESERVED = ("systemd-journald", "systemd-journald-dev-log", "dbus", "init")
 _LINE_LIMIT = 1 << 20
 _HEX = "0123456789abcdef"
 _ENDS = (("Conflicts", "shutdown.target"), ("Before", "shutdown.target"))
@@ -94,7 +97,7 @@ class AppUnit:
     ``argv[0]`` is an absolute path of the app; ``capabilities`` None leaves the bounding set alone;
     ``system_calls`` is a SystemCallFilter= value or ""; ``namespaces`` tells whether the app may make some;
     paths are absolute paths of the app; ``profile`` is AppArmor's; ``monitored``: a unit of its own records
-    how the app ended.
+    how the app ended; ``sockets`` are options of its socket unit.
     """
 
     __slots__ = (
@@ -114,6 +117,7 @@ class AppUnit:
         "pre_start",
         "profile",
         "resources",
+        "sockets",
         "system_call_errno",
         "system_calls",
         "uid",
@@ -131,6 +135,7 @@ class AppUnit:
         self.system_calls = self.system_call_errno = self.profile = ""
         self.hidden_paths: list[str] = []
         self.resources: list[tuple[str, str]] = []
+        self.sockets: list[tuple[str, str]] = []
         self.interactive = self.notify = self.monitored = False
         self.pre_start: list[str] = []
         self.post_stop: list[str] = []
@@ -139,9 +144,15 @@ class AppUnit:
     def unit(self) -> str:
         return unit_name(self.name)
 
+    @property
+    def socket_unit(self) -> str:
+        return self.unit.removesuffix(".service") + ".socket"
+
     def files(self) -> dict[str, str]:
-        """File names and texts: the app's service, what records its end, and one for each event handler."""
+        """File names and texts: the app's service, its sockets, what records its end, and event handlers."""
         found = {self.unit: self._service()}
+        if self.sockets:
+            found[self.socket_unit] = self._socket()
         if self.monitored:
             found.update(dict.fromkeys(map(self._handler, _ENDINGS), self._recorder()))
         if self.pre_start:
@@ -157,6 +168,9 @@ class AppUnit:
         after = ["systemd-journald.service", "rkt_console.service"]
         wants = ["rkt_alive.target", "rkt_console.service"]
         requires = ["systemd-journald.service"]
+        if self.sockets:
+            requires.append(self.socket_unit)
+            after.append(self.socket_unit)
         if self.pre_start:
             requires.append(self._handler("pre-start"))
             after.append(self._handler("pre-start"))
@@ -206,6 +220,17 @@ class AppUnit:
             ("StandardOutput", "null"),
         ]
         return render((("Unit", unit), ("Service", service)))
+
+    def _socket(self) -> str:
+        """The sockets that were passed from outside; they go with the app: no connection starts it again."""
+        unit = [
+            ("Description", specifier_safe(f"Sockets of application={self.name}")),
+            _BARE,
+            ("StopWhenUnneeded", "yes"),
+            *_ENDS,
+        ]
+        socket = [*self.sockets, ("BindIPv6Only", "both"), ("Service", self.unit)]
+        return render((("Unit", unit), ("Socket", socket)))
 
     def _environment(self) -> list[tuple[str, str]]:
         return [
@@ -379,6 +404,14 @@ def _socket(description: str, *options: tuple[str, str]) -> str:
         ("ReceiveBuffer", "8M"),
     ]
     return render((("Unit", (("Description", description), _BARE)), ("Socket", socket)))
+
+
+def passed_sockets(names: Sequence[str]) -> dict[str, str]:
+    """Makes systemd load the units of these sockets at once: file names and texts.
+
+    It hands open sockets to units that it has loaded before it starts any: its own scope and what that names.
+    """
+    return {EARLY: render((("Unit", (("After", " ".join(names)),)),))}
 
 
 def static_units() -> dict[str, str]:
