@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 SLICE = "machine.slice"
 
-_SECONDS = 5.0
+# For the one that is asked, and for D-Bus itself.
+_SECONDS = 4
+_BUS_SECONDS = 5.0
 _BUSCTL = "/usr/bin/busctl"
 _MACHINED = (
     *("org.freedesktop.machine1", "/org/freedesktop/machine1"),
@@ -29,6 +31,12 @@ _SYSTEMD = (
 )
 _KINDS = {"b": "block", "c": "char"}
 _GROUPS = {136: "pts"}
+
+
+class NoBus(RktError):
+    """D-Bus does not answer, so nobody can be asked."""
+
+    __slots__ = ()
 
 
 def scope_name(machine: str) -> str:
@@ -45,10 +53,12 @@ def scope_name(machine: str) -> str:
 def obstacle(machine: str) -> str:
     """Why machined will not register a machine, "" when it will.
 
-    RktError when it has one of that name.
+    RktError when it has one of that name, or there is nobody to ask.
     """
     try:
         listed = _call(*_MACHINED)
+    except NoBus:
+        raise
     except (RktError, OSError) as error:
         return one_line(error)
     if f'"{machine}"'.encode() in listed:
@@ -59,9 +69,11 @@ def obstacle(machine: str) -> str:
 
 
 def scope_obstacle() -> str:
-    """Why systemd cannot be asked for a scope, "" when it can."""
+    """Why systemd cannot be asked for a scope, "" when it can; NoBus when there is nobody to ask."""
     try:
         _call(*_SYSTEMD)
+    except NoBus:
+        raise
     except (RktError, OSError) as error:
         return one_line(error)
     return ""
@@ -87,5 +99,11 @@ def device(rule: Rule) -> str:
 def _call(*words: str) -> bytes:
     from rkt.linux import process
 
-    argv = [_BUSCTL, f"--timeout={_SECONDS:.0f}", "call", *words]
-    return process.run(argv, timeout=_SECONDS).stdout
+    argv = [_BUSCTL, f"--timeout={_SECONDS}", "call", *words]
+    try:
+        done = process.run(argv, timeout=_BUS_SECONDS, check=False)
+    except RktError as error:
+        raise NoBus("D-Bus does not answer") from error
+    if done.status:
+        raise process.failure(done)
+    return done.stdout

@@ -53,16 +53,24 @@ class Host:
 
         ``name`` is that of the machine; RktError when there is one already.
         """
-        obstacle = machine.obstacle(name) if self.machined else ""
-        if obstacle:
+        try:
+            self._ask(name)
+        except machine.NoBus as error:
+            self.notes.append(
+                f"warning: {error}: the pod is not registered with machined{self._without_scope()}"
+            )
+            self.machined = self.scope = False
+
+    def _ask(self, name: str) -> None:
+        if self.machined and (obstacle := machine.obstacle(name)):
             self.machined = False
             self.notes.append(f"warning: the pod is not registered with machined: {obstacle}")
         if self.scope and not self.machined and (obstacle := machine.scope_obstacle()):
+            self.notes.append(f"warning: systemd does not answer{self._without_scope()}: {obstacle}")
             self.scope = False
-            self.notes.append(
-                "warning: the pod gets no scope of systemd and stays below the cgroup of the caller: "
-                + obstacle
-            )
+
+    def _without_scope(self) -> str:
+        return ", it stays below the cgroup of the caller" if self.scope else ""
 
 
 def detect() -> Host:
