@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from rkt.errors import RktError
+from rkt.errors import RktError, one_line
 from rkt.stage0.records import AppRequest, PrepareRequest, RunRequest
 
 TYPE_CHECKING = False
@@ -201,7 +201,17 @@ def new_pod(call: Call, request: PrepareRequest, store: Store) -> Pod:
         try:
             prepare.prepare(pod, request, plan, store)
         except BaseException:
-            prepare.discard(pod)
+            discard(call, pod)
             pod.close()
             raise
     return pod
+
+
+def discard(call: Call, pod: Pod) -> None:
+    """Take back a pod after an error, which is what the user has to know: what stays is only told of."""
+    from rkt.stage0 import prepare
+
+    try:
+        prepare.discard(pod)
+    except (OSError, RktError) as error:
+        call.notify(call.command.name)(f'pod "{pod.uuid}" cannot be removed, gc will: {one_line(error)}')

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 def run(call: Call) -> int:
     """Prints the UUID once the pod is prepared; a caller who cannot be told it gets no pod either."""
-    from rkt.stage0 import prepare
     from rkt.store.store import Store
 
     pod_requests.check(call)
@@ -26,6 +25,6 @@ def run(call: Call) -> int:
             call.print(pod.uuid)
             call.flush()
         except BaseException:
-            prepare.discard(pod)
+            pod_requests.discard(call, pod)
             raise
     return 0

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 def run(call: Call) -> int:
     """Does not return when all goes well: the exit code is the pod's."""
-    from rkt.stage0 import prepare
     from rkt.store.store import Store
 
     pod_requests.check(call)
@@ -32,7 +31,7 @@ def run(call: Call) -> int:
         try:
             _start(call, pod, run_request)
         except BaseException:
-            prepare.discard(pod)
+            pod_requests.discard(call, pod)
             raise
     raise AssertionError("not reached")
 

@@ -113,6 +113,12 @@ def _write(path: str, data: bytes) -> None:
         raise named(error, "write", path) from None
 
 
+def is_current(fd: int, kind: str) -> bool:
+    """Whether this thread is in the namespace of ``fd``."""
+    wanted, own = os.fstat(fd), os.stat(f"/proc/thread-self/ns/{kind}")
+    return (wanted.st_dev, wanted.st_ino) == (own.st_dev, own.st_ino)
+
+
 def set_hostname(name: str) -> None:
     """The host name of this UTS namespace."""
     import socket

@@ -42,6 +42,11 @@ def openat2(dirfd: int, path: str | bytes, flags: int, *, mode: int = 0, resolve
         try:
             libc.check(fd, "open", path)
         except OSError as error:
+            if error.errno == errno.ENOSYS:
+                raise RktError(
+                    "system call openat2 is not available",
+                    hint="Linux has it since 5.6; RestrictSUIDSGID= of a systemd unit forbids it",
+                ) from error
             if error.errno not in (errno.EAGAIN, errno.EINTR) or attempt == _ATTEMPTS - 1:
                 raise
     raise os_error(errno.EAGAIN, "open", path)

@@ -129,7 +129,11 @@ def run(pod: Pod, flags: RunFlags, lock_fd: int, *, strict: bool = False) -> Non
                 _note(note)
         _execute(plan, host, subcgroup=subcgroup, lock_fd=lock_fd)
     except BaseException:
-        undo.run()
+        try:
+            undo.run()
+        except (RktError, OSError) as error:
+            # What made it necessary is what the user has to know; gc undoes the rest.
+            _note(f"error undoing the start of the pod: {one_line(error)}")
         raise
 
 
@@ -153,7 +157,8 @@ class _Undo:
         # lets nobody join a mount namespace.
         namespaces.unshare(namespaces.CLONE_FS)
         for kind, fd in self.namespaces.items():
-            namespaces.setns(fd, namespaces.KINDS[kind])
+            if not namespaces.is_current(fd, kind):
+                namespaces.setns(fd, namespaces.KINDS[kind])
         os.chdir(self.pod.directory)
         for fault in lifecycle.teardown(self.pod.directory, self.pod.uuid, self.flags.local_config):
             _network_note(f"error undoing the network setup: {one_line(fault)}")

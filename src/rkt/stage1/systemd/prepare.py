@@ -11,6 +11,7 @@ import stat
 
 from rkt.errors import RktError
 from rkt.linux import files, mount, namespaces, paths
+from rkt.linux.failure import named
 from rkt.stage1.common import confinement, environment, executable, mounts
 from rkt.stage1.common.users import Identity
 from rkt.stage1.systemd import units
@@ -315,12 +316,10 @@ def _fill_devices(fd: int, *, interactive: bool, owner: tuple[int, int]) -> None
     made = ["net", "pts", "shm", "console", *_STREAM_LINKS]
     made += [entry[0] for entry in (*_DEVICES, *_DEVICE_LINKS)]
     for name, major, minor in _DEVICES:
-        os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=fd)
-        os.chmod(name, 0o666, dir_fd=fd)
+        _make_device(fd, name, os.makedev(major, minor))
     os.mkdir("net", 0o755, dir_fd=fd)
     if os.path.exists("/dev/net/tun"):
-        os.mknod("net/tun", stat.S_IFCHR | 0o666, os.makedev(10, 200), dir_fd=fd)
-        os.chmod("net/tun", 0o666, dir_fd=fd)
+        _make_device(fd, "net/tun", os.makedev(10, 200))
         made.append("net/tun")
     for name, target in _DEVICE_LINKS:
         os.symlink(target, name, dir_fd=fd)
@@ -332,6 +331,14 @@ def _fill_devices(fd: int, *, interactive: bool, owner: tuple[int, int]) -> None
     if owner != (0, 0):
         for name in made:
             os.chown(name, *owner, dir_fd=fd, follow_symlinks=False)
+
+
+def _make_device(directory: int, name: str, number: int) -> None:
+    try:
+        os.mknod(name, stat.S_IFCHR | 0o666, number, dir_fd=directory)
+    except OSError as error:
+        raise named(error, "mknod", f"/dev/{name}") from None
+    os.chmod(name, 0o666, dir_fd=directory)
 
 
 def own_name_files(plan: Plan, entry: AppPlan, root_fd: int) -> None:

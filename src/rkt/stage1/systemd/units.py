@@ -213,6 +213,9 @@ class AppUnit:
             _BARE,
             ("Wants", "rkt_alive.target"),
             ("Before", "shutdown.target"),
+            # A pod that has no room left for this program must not seem to have succeeded.
+            ("FailureAction", "exit"),
+            ("FailureActionExitStatus", "254"),
         ]
         service = [
             ("Type", "oneshot"),
