@@ -104,6 +104,11 @@ class Pod:
 
         until(f"pod {self.name} is not ready", ready)
 
+    def wait_for(self, path: str, app: str = "box") -> None:
+        """Until the app has made a file: ready says that it was started, not how far it is."""
+        full = f"{self.directory}/stage1/rootfs/opt/stage2/{app}/rootfs{path}"
+        until(f"{path} did not appear", lambda: self.host.run(["test", "-e", full]).code == 0)
+
     def stop(self, *options: str) -> driver.Result:
         """Stop and remove it; the result of ``run``."""
         done = rkt(self.host, "stop", *options, self.uuid)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 
 import pytest
-from host_pods import SECONDS, SLEEP, Pod, cgroups, limit, rkt, snapshot
+from host_pods import SECONDS, SLEEP, Pod, cgroups, limit, rkt, snapshot, until
 
 from support import hosts
 
+OTHER = "/var/lib/rkt/other"
+SERVICE = "/usr/share/dbus-1/system-services/org.freedesktop.machine1.service"
 LIMITS = ("--memory=32Mi", "--cpu=500m", "--cpu-shares=512")
 
 
@@ -73,7 +75,7 @@ def test_in_a_unit_limits_of_unit_and_app_hold(host: hosts.Host, image: str) -> 
         found = {name: f"/sys/fs/cgroup/{name.partition('.')[0]}{group}/{name}" for name in names}
     assert {name: host.read(path).decode().strip() for name, path in found.items()} == names
     host.ok(["systemctl", "stop", "delegated"], SECONDS)
-    assert "skipping" not in host.ok(["journalctl", "--unit=delegated", "--output=cat"]).out
+    assert "is ignored" not in host.ok(["journalctl", "--unit=delegated", "--output=cat"]).out
     pod.remove()
 
 
@@ -86,8 +88,149 @@ def test_in_a_unit_that_does_not_delegate_the_pod_runs_and_says_what_is_missing(
     pod = Pod(host, "kept").start_unit(machine_image, SLEEP, stop_post, app=("--memory=32Mi",))
     host.ok(["systemctl", "stop", "kept"], SECONDS)
     said = host.ok(["journalctl", "--unit=kept", "--output=cat"]).out
-    assert 'the cgroup of the caller does not hand on controller "memory", skipping' in said
+    assert 'the cgroup of the caller does not hand on controller "memory"' in said
     assert "Delegate=yes" in said
     # The command of ExecStopPost was started in the unit's own cgroup.
     assert rkt(host, "status", pod.uuid).code == 254
     assert host.run(["systemctl", "is-failed", "kept"]).out == "inactive\n"
+
+
+def test_machinectl_shows_and_stops_pods(systemd_host: hosts.Host, systemd_image: str) -> None:
+    """poweroff ends a pod in order; terminate ends its scope, of which the supervisor is told first."""
+    host = systemd_host
+    script = "trap 'echo bye; exit 0' TERM; touch /trapped; while :; do sleep 0.1; done"
+    for verb in ("poweroff", "terminate"):
+        pod = Pod(host, verb).start(systemd_image, script)
+        pod.wait_for("/trapped")
+        assert f"{pod.machine} container rkt" in machines(host)
+        shown = host.ok(["machinectl", "status", "--no-pager", "--full", pod.machine]).out
+        assert f"Root: {pod.directory}/stage1/rootfs" in shown
+        assert "systemd-journald" in shown
+        host.ok(["machinectl", verb, pod.machine])
+        assert pod.process is not None
+        result = pod.process.wait(SECONDS)
+        assert (result.code, result.out.split("]: ")[-1]) == (0, "bye\n"), result
+        assert pod.status()["app-box"] == "0"
+        assert pod.machine not in machines(host)
+        pod.remove()
+
+
+def test_a_shell_by_machinectl_is_refused_with_the_reason(
+    systemd_host: hosts.Host, systemd_image: str
+) -> None:
+    """Both ask the pod for a D-Bus, which pods have not; ``rkt enter`` needs none."""
+    pod = Pod(systemd_host, "shell").start(systemd_image)
+    for verb in ("shell", "login"):
+        done = systemd_host.run(["machinectl", verb, pod.machine])
+        assert (done.code, "There is no system bus in container" in done.err) == (1, True), done
+    assert rkt(systemd_host, "enter", pod.uuid, "/bin/echo", "inside").out == "inside\n"
+    pod.stop()
+
+
+@pytest.fixture
+def uuid(systemd_host: hosts.Host, systemd_image: str) -> str:
+    """A prepared pod of a data directory beside the usual one."""
+    words = [f"--dir={OTHER}", "--insecure-options=image", "prepare", "--quiet", systemd_image]
+    return rkt(systemd_host, *words, "--exec=/bin/true").out.strip()
+
+
+def test_there_is_one_machine_of_a_name(systemd_host: hosts.Host, systemd_image: str, uuid: str) -> None:
+    """As when a data directory was copied with its pods: the first one is not touched."""
+    host = systemd_host
+    box = "/var/lib/rkt/busybox"
+    host.ok(["mkdir", "-p", *(f"{box}/{name}" for name in ("bin", "etc", "usr", "proc", "sys", "dev"))])
+    host.ok(["cp", "/bin/busybox", f"{box}/bin/busybox"])
+    other = ["systemd-nspawn", "--quiet", "--settings=no", f"--machine=rkt-{uuid}", f"--directory={box}"]
+    first = host.spawn([*other, "/bin/busybox", "sleep", "1000"])
+    until("the machine is not there", lambda: f"rkt-{uuid}" in machines(host))
+    before = snapshot(host)
+    done = rkt(host, f"--dir={OTHER}", "run-prepared", "--net=none", uuid)
+    assert done.code == 254
+    assert done.err.splitlines()[-2:] == [
+        f'stage1: machined has a machine "rkt-{uuid}" already',
+        f"stage1: what it is: machinectl status rkt-{uuid}",
+    ]
+    assert first.running()
+    host.ok(["machinectl", "terminate", f"rkt-{uuid}"])
+    first.wait(SECONDS)
+    assert rkt(host, f"--dir={OTHER}", "gc", "--grace-period=0s").code == 0
+    left = snapshot(host)
+    assert [path for path in left["mounts"] if OTHER in path] == []
+    assert len(left["cgroups"]) <= len(before["cgroups"])
+
+
+BROKEN = {
+    "machined-hangs": (
+        "systemctl start systemd-machined && kill -STOP $(pidof systemd-machined)",
+        "kill -CONT $(pidof systemd-machined)",
+        "warning: the pod is not registered with machined: ",
+        "/machine.slice/",
+    ),
+    "machined-is-masked": (
+        "systemctl mask --quiet --runtime --now systemd-machined",
+        "systemctl unmask --quiet --runtime systemd-machined",
+        "warning: the pod is not registered with machined: busctl exited 1: Call failed: Unit ",
+        "/machine.slice/",
+    ),
+    "machined-is-absent": (
+        f"mv {SERVICE} /run/machined.service && systemctl stop systemd-machined && systemctl reload dbus",
+        f"mv /run/machined.service {SERVICE} && systemctl reload dbus",
+        "",
+        "/machine.slice/",
+    ),
+    "dbus-hangs": (
+        "kill -STOP $(pidof dbus-daemon)",
+        "kill -CONT $(pidof dbus-daemon)",
+        "warning: D-Bus does not answer: the pod is not registered with machined, it stays below",
+        "/user.slice/user-0.slice/session-1.scope/",
+    ),
+    "dbus-is-absent": (
+        "mv /run/dbus/system_bus_socket /run/dbus/away",
+        "mv /run/dbus/away /run/dbus/system_bus_socket",
+        "",
+        "/user.slice/user-0.slice/session-1.scope/",
+    ),
+}
+
+
+@pytest.mark.promise("P5", "P7")
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_pod_runs_where_parts_of_systemd_do_not(
+    systemd_host: hosts.Host, systemd_image: str, name: str
+) -> None:
+    """It does not wait for them for long, says what is missing, and has its limits; nothing of it stays."""
+    host = systemd_host
+    do, undo, warning, place = BROKEN[name]
+    before = snapshot(host)
+    pod = Pod(host, "alone")
+    script = "cat /proc/self/cgroup; exit 7"
+    words = pod.words(systemd_image, script)
+    words[words.index("--exec=/bin/sh") : words.index("--exec=/bin/sh")] = ["--memory=32Mi"]
+    host.ok(["sh", "-ec", do])
+    try:
+        done = host.run(words, 20)
+    finally:
+        host.ok(["sh", "-ec", undo])
+    assert done.code == 7, done
+    assert warning in done.err
+    assert ("warning" in done.err) is bool(warning), done
+    assert "memory" in [
+        line.split(":")[1] for line in done.out.replace("]: ", "\n").splitlines() if "box.service" in line
+    ]
+    assert pod.subcgroup.startswith(place)
+    pod.remove()
+    assert snapshot(host) == before
+
+
+def test_a_pod_that_cannot_start_leaves_the_unit_as_it_was(host: hosts.Host, image: str) -> None:
+    """The process goes back to where it came from; what it had made is gone before systemd looks."""
+    before = snapshot(host)
+    words = Pod(host, "refused").words(image, "true")
+    words[words.index("--exec=/bin/sh")] = "--exec=no-such-program"
+    given = ["--property=Delegate=yes", "--property=KillMode=mixed"]
+    done = host.run(["systemd-run", "--wait", "--pipe", "--quiet", *given, *words], SECONDS)
+    assert done.code == 254, done
+    assert 'unable to find "no-such-program"' in done.err
+    assert "error" not in done.err.replace("error looking up", "")
+    assert snapshot(host) == before
+    assert rkt(host, "list", "--no-legend").out.strip() == ""
