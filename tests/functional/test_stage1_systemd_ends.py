@@ -126,7 +126,8 @@ def test_unusable_programs_are_explained(rkt: driver.Rkt, tmp_path: object) -> N
         ],
     )
     result = run(rkt, image, "--exec=/bin/plain")
-    assert (result.code, result.out) == (203, 'Error: Unable to execute "/bin/plain": Permission denied\n')
+    reason = "Permission denied, it has no execute permission"
+    assert (result.code, result.out) == (203, f'Error: Unable to execute "/bin/plain": {reason}\n')
     result = run(rkt, image, "--exec=/bin/script")
     assert result.code == 203
     assert 'its interpreter is missing: Unable to open "/bin/nosuch"' in result.out
