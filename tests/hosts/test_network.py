@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from test_rkt import SECONDS, rkt, snapshot
+from host_pods import SECONDS, rkt, snapshot
 
 from support import aci, hosts
 
