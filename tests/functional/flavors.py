@@ -42,8 +42,11 @@ class Flavor:
         """What the app printed, without the journal's prefix."""
         return lines(result)
 
-    def shell(self, image: str, script: str, *flags: str, **options: Any) -> driver.Result:
-        return self(image, "--exec=/bin/sh", *flags, "--", "-c", script, **options)
+    def shell(
+        self, image: str, script: str, *flags: str, pod: tuple[str, ...] = (), **options: Any
+    ) -> driver.Result:
+        """Run a script as the app; ``flags`` are about the app, ``pod`` about the pod."""
+        return self(*pod, image, "--exec=/bin/sh", *flags, "--", "-c", script, **options)
 
     def probe(self, code: str, *flags: str, pod: tuple[str, ...] = (), **options: Any) -> Any:
         """Run Python code as the app, which has the host's /usr; the value of ``answer`` in it."""

@@ -61,10 +61,10 @@ def children(pid: int) -> list[int]:
 
 
 class Running:
-    """A pod left running; ``with`` ends it."""
+    """A pod left running; ``with`` waits until it is ready (or only has its directory) and ends it."""
 
-    def __init__(self, rkt: driver.Rkt, *words: str, **options: object) -> None:
-        self.rkt = rkt
+    def __init__(self, rkt: driver.Rkt, *words: str, ready: bool = True, **options: object) -> None:
+        self.rkt, self.ready = rkt, ready
         self.file = os.path.join(rkt.base, "uuid")
         if os.path.exists(self.file):
             os.unlink(self.file)
@@ -81,6 +81,8 @@ class Running:
                 with open(self.file) as file:
                     self.uuid = file.read()
             ready = os.path.join(self.directory, "stage1/rootfs/rkt/supervisor-status")
+            if self.uuid and not self.ready and os.path.exists(os.path.join(self.directory, "ppid")):
+                return self
             if self.uuid and os.path.islink(ready) and os.readlink(ready) == "ready":
                 return self
             time.sleep(0.02)

@@ -29,6 +29,7 @@ TMPFS_MAGIC = 0x01021994
 
 # A rename anywhere in the system while ".." is resolved gives EAGAIN; only a hostile loop lasts longer.
 _ATTEMPTS = 128
+_LINKS = 40
 
 
 def openat2(dirfd: int, path: str | bytes, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
@@ -76,6 +77,52 @@ def open_child(dirfd: int, path: str | bytes, flags: int, mode: int = 0) -> int:
 def reopen(fd: int, flags: int) -> int:
     """Open the file of an O_PATH fd again with other flags; the file cannot be another one."""
     return os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
+
+
+def without_links(root_fd: int, path: str, *, stop: str = "") -> str:
+    """The absolute path in the root that ``path`` leads to, as far as it exists; the rest as it is written.
+
+    The walk ends at ``stop``.  For messages, and for a path that is to be made where a link leads to nowhere:
+    what is opened by it afterwards has to be opened safely all the same.  RktError for too many links.
+    """
+    waiting = path.split("/")[::-1]
+    where: list[str] = []
+    links = 0
+    while waiting:
+        name = waiting.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            del where[-1:]
+            continue
+        candidate = "/" + "/".join([*where, name])
+        if candidate == stop:
+            return candidate
+        target = _read_link(root_fd, candidate)
+        if target is None:
+            where.append(name)
+            continue
+        links += 1
+        if links > _LINKS:
+            raise RktError(f'too many links in "{path}"')
+        if target.startswith("/"):
+            where.clear()
+        waiting.extend(target.split("/")[::-1])
+    return "/" + "/".join(where)
+
+
+def _read_link(root_fd: int, path: str) -> str | None:
+    """What a link in the root says; None for anything else."""
+    try:
+        fd = open_in_root(root_fd, path, os.O_PATH | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        return os.readlink("", dir_fd=fd)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
 
 
 def make_directories(

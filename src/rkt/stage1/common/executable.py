@@ -17,7 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rkt.stage1.common.users import Identity
 
-_LINKS = 40
 _HEAD = 4096
 _PT_INTERP = 3
 # e_machine of the programs a kernel executes itself: EM_X86_64 and EM_386, EM_AARCH64 and EM_ARM
@@ -73,52 +72,9 @@ def refuse_proc(root_fd: int, path: str) -> None:
     At run time procfs is mounted there, and the process that is about to execute the app is still the
     supervisor's program: the image must not be able to name it.
     """
-    where = _resolve(root_fd, path)
+    where = paths.without_links(root_fd, path, stop="/proc")
     if where == "/proc" or where.startswith("/proc/"):
         raise RktError(f'refusing to execute "{path}": it leads into /proc')
-
-
-def _resolve(root_fd: int, path: str) -> str:
-    """``path`` without links as far as it exists; the first component in /proc ends the walk."""
-    waiting = path.split("/")[::-1]
-    where: list[str] = []
-    links = 0
-    while waiting:
-        name = waiting.pop()
-        if name in ("", "."):
-            continue
-        if name == "..":
-            del where[-1:]
-            continue
-        candidate = "/" + "/".join([*where, name])
-        if candidate == "/proc":
-            return candidate
-        target = _read_link(root_fd, candidate)
-        if target is None:
-            where.append(name)
-            continue
-        links += 1
-        if links > _LINKS:
-            raise RktError(f'too many links in "{path}"')
-        if target.startswith("/"):
-            where.clear()
-        waiting.extend(target.split("/")[::-1])
-    return "/" + "/".join(where)
-
-
-def _read_link(root_fd: int, path: str) -> str | None:
-    try:
-        fd = paths.open_in_root(root_fd, path, os.O_PATH | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        if not stat.S_ISLNK(os.fstat(fd).st_mode):
-            return None
-        return os.readlink("", dir_fd=fd)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
 
 
 def diagnose(root_fd: int, path: str, user: Identity | None = None) -> str:
@@ -196,7 +152,7 @@ def _permission(root_fd: int, path: str, user: Identity | None) -> str:
     if user is None:
         return ""
     denied = f'Unable to execute "{path}": {os.strerror(errno.EACCES)}'
-    parts = _resolve(root_fd, path).split("/")
+    parts = paths.without_links(root_fd, path).split("/")
     for position in range(1, len(parts) + 1):
         name = "/".join(parts[:position]) or "/"
         try:

@@ -185,10 +185,16 @@ def _shared(directory: str, name: str) -> str:
 class Mounter:
     """Opens the sources of a plan and mounts them over targets in the apps' root directories."""
 
-    __slots__ = ("ids", "notify")
+    __slots__ = ("ids", "notify", "refuses")
 
-    def __init__(self, notify: Callable[[str], object], ids: IdRange | None = None) -> None:
-        self.notify = notify
+    def __init__(
+        self,
+        notify: Callable[[str], object],
+        ids: IdRange | None = None,
+        refuses: Callable[[int, int], bool] | None = None,
+    ) -> None:
+        """``refuses`` is asked of an app's root and each mount point opened in it."""
+        self.notify, self.refuses = notify, refuses
         self.ids = IdRange() if ids is None else ids
 
     def carry_out(self, planned: list[PlannedMount], roots: dict[str, int]) -> None:
@@ -289,6 +295,8 @@ def bind(source: int, root_fd: int, entry: PlannedMount, mounter: Mounter) -> No
         if stat.S_ISDIR(os.fstat(target).st_mode) != is_directory:
             kinds = ("directory", "file") if is_directory else ("file", "directory")
             raise RktError(f'volume "{entry.volume}" is a {kinds[0]}, but {where} is a {kinds[1]}')
+        if mounter.refuses is not None and mounter.refuses(root_fd, target):
+            raise RktError(f'volume "{entry.volume}" cannot be mounted on {where}')
         detached = mounter.clone(source, entry)
         try:
             mount.move_mount(detached, target)
@@ -303,12 +311,13 @@ def bind(source: int, root_fd: int, entry: PlannedMount, mounter: Mounter) -> No
 def open_target(root_fd: int, path: str, *, directory: bool, owner: tuple[int, int] = (0, 0)) -> int:
     """An O_PATH fd of a mount point inside a root; missing directories are made 0755 for ``owner``.
 
-    Links are followed inside the root only, and never those of procfs.  A missing file is made empty.
+    Links are followed inside the root only, and never those of procfs; where one leads to is made, too.  A
+    missing file is made empty.
     """
     try:
         return paths.open_in_root(root_fd, path, os.O_PATH)
     except FileNotFoundError:
-        pass
+        path = paths.without_links(root_fd, path)
     if directory:
         return paths.make_directories(root_fd, path, _MODE, owner=owner)
     parent_path, name = os.path.split(path)

@@ -19,11 +19,11 @@ import sys
 
 from rkt.errors import RktError, one_line
 from rkt.linux import apparmor, capabilities, keyring, namespaces, process, seccomp, selinux
-from rkt.stage1.common import assessment, call_filter, environment, status
+from rkt.stage1.common import assessment, call_filter, environment, mounts, status
 from rkt.stage1.common import flags as command_line
 from rkt.stage1.common import pod as pods
 from rkt.stage1.common.outcome import Outcomes
-from rkt.stage1.systemd import container_filter, isolation, plan, runtime, units, view
+from rkt.stage1.systemd import container_filter, covered, isolation, plan, runtime, units, view
 from rkt.stage1.systemd import target as targets
 
 TYPE_CHECKING = False
@@ -78,6 +78,7 @@ class _Program:
 
     __slots__ = (
         "app",
+        "bound",
         "bounding",
         "command",
         "environment",
@@ -90,6 +91,7 @@ class _Program:
     def __init__(self, pod: Pod, app: App, command: list[str], relaxed: Relaxed) -> None:
         self.app, self.command = app.name, command
         self.protect = not relaxed.paths
+        self.bound = covered.bound(entry for entry in mounts.plan(pod) if entry.app == app.name)
         unit = units.AppUnit(app.name, app.image.name, app.app.exec)
         plan.confine(unit, app, relaxed)
         self.bounding: list[int] | None = None
@@ -227,7 +229,7 @@ def _become(program: _Program, target: Target, flags: int, parent_fd: int) -> No
     os.closerange(3, parent_fd)
     os.closerange(parent_fd + 1, 1 << 20)
     if target.ended:
-        view.build(program.app, protect=program.protect)
+        view.build(program.app, program.bound, protect=program.protect)
     try:
         program.execute(parent_fd)
     except OSError as error:

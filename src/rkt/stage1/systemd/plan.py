@@ -12,7 +12,7 @@ from rkt.errors import RktError, describe
 from rkt.stage1.common import call_filter, confinement, environment, mounts, users
 from rkt.stage1.common.ids import IdRange
 from rkt.stage1.common.relaxed import Relaxed
-from rkt.stage1.systemd import isolation, release, sockets, units
+from rkt.stage1.systemd import covered, isolation, release, sockets, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def make(pod: Pod, flags: RunFlags, *, networks: str, strict: bool) -> Plan:
     if flags.interactive and len(pod.apps) > 1:
         raise RktError("interactive option only supports one image")
     planned = mounts.plan(pod)
+    covered.refuse_proc(planned)
     plan = Plan(pod, flags, isolation.of_pod(pod, flags, planned, networks=networks, strict=strict))
     for app in pod.apps:
         try:
@@ -107,6 +108,7 @@ def make(pod: Pod, flags: RunFlags, *, networks: str, strict: bool) -> Plan:
         except (OSError, RktError) as error:
             raise of_app(app.name, error) from error.__cause__
         entry.mounts = [mount for mount in planned if mount.app == app.name]
+        entry.unit.bound = covered.bound(entry.mounts)
         plan.apps.append(entry)
     plan.isolation.outcomes.check()
     return plan

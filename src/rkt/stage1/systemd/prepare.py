@@ -14,7 +14,7 @@ from rkt.linux import files, mount, namespaces, paths
 from rkt.linux.failure import named
 from rkt.stage1.common import confinement, environment, executable, mounts
 from rkt.stage1.common.users import Identity
-from rkt.stage1.systemd import units
+from rkt.stage1.systemd import covered, units
 from rkt.stage1.systemd.plan import of_app
 
 TYPE_CHECKING = False
@@ -206,12 +206,13 @@ def app_roots(plan: Plan, resolv_conf: str | None, notify: Callable[[str], objec
                 own_name_files(plan, entry, roots.fds[name])
             except OSError as error:
                 raise RktError(f'unable to prepare the root file system of app "{name}"') from error
-        mounter = mounts.Mounter(notify, plan.ids)
+        mounter = mounts.Mounter(notify, plan.ids, refuses=covered.is_proc)
         for entry in plan.apps:
             mounter.carry_out(entry.mounts, roots.fds)
         for entry in plan.apps:
             name = entry.app.name
             try:
+                covered.complete(roots.fds[name], entry.mounts, plan.ids.root)
                 given_name_files(plan, roots.fds[name], resolv_conf)
                 program(plan.pod, entry, roots.fds[name], plan.ids)
                 if entry.read_only:
@@ -372,7 +373,10 @@ def given_name_files(plan: Plan, root_fd: int, resolv_conf: str | None) -> None:
     elif flags.hosts == "stage0":
         chosen.append(("/etc/hosts", os.path.join(stage1, "etc/rkt-hosts"), False))
     for target, source, read_only in chosen:
-        _bind_file(source, root_fd, target, read_only=read_only, owner=plan.ids.root)
+        try:
+            _bind_file(source, root_fd, target, read_only=read_only, owner=plan.ids.root)
+        except OSError as error:
+            raise RktError(f"unable to put {target} in place") from error
 
 
 def _bind_file(source: str, root_fd: int, target: str, *, read_only: bool, owner: tuple[int, int]) -> None:

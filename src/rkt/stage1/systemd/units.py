@@ -96,12 +96,13 @@ class AppUnit:
 
     ``argv[0]`` is an absolute path of the app; ``capabilities`` None leaves the bounding set alone;
     ``system_calls`` is a SystemCallFilter= value or ""; ``namespaces`` tells whether the app may make some;
-    paths are absolute paths of the app; ``profile`` is AppArmor's; ``monitored``: a unit of its own records
-    how the app ended; ``sockets`` are options of its socket unit.
+    ``bound`` are paths of the pod that the app has too, all paths are absolute; ``profile`` is AppArmor's;
+    ``monitored``: a unit of its own records how the app ended; ``sockets`` are options of its socket unit.
     """
 
     __slots__ = (
         "argv",
+        "bound",
         "capabilities",
         "gid",
         "groups",
@@ -133,6 +134,7 @@ class AppUnit:
         self.no_new_privileges = False
         self.namespaces = True
         self.system_calls = self.system_call_errno = self.profile = ""
+        self.bound: list[str] = []
         self.hidden_paths: list[str] = []
         self.resources: list[tuple[str, str]] = []
         self.sockets: list[tuple[str, str]] = []
@@ -240,7 +242,7 @@ class AppUnit:
             ("RootDirectory", f"/opt/stage2/{self.name}/rootfs"),
             # MountAPIVFS would lay a tmpfs over the image's /run; /dev and /sys are there already.
             ("MountAPIVFS", "no"),
-            ("BindPaths", "/proc:/proc:rbind /dev/pts:/dev/pts /dev/shm:/dev/shm /dev/console:/dev/console"),
+            ("BindPaths", " ".join(("/proc:/proc:rbind", *(f"{path}:{path}" for path in self.bound)))),
             ("BindReadOnlyPaths", "/run/systemd/journal:/run/systemd/journal"),
             *((("BindPaths", "/run/systemd/notify:/run/systemd/notify"),) if self.notify else ()),
             ("WorkingDirectory", specifier_safe(self.working_directory)),

@@ -12,18 +12,19 @@ import stat
 from rkt.linux import mount, namespaces, paths
 from rkt.stage1.common import confinement, mounts
 
-_BOUND = ("/proc", "/dev/pts", "/dev/shm", "/dev/console", "/run/systemd/journal")
 
+def build(app: str, bound: list[str], *, protect: bool) -> None:
+    """Become a process whose root is the app's root; called inside the pod's mount namespace.
 
-def build(app: str, *, protect: bool) -> None:
-    """Become a process whose root is the app's root; called inside the pod's mount namespace."""
+    ``bound`` is that of the app's unit.
+    """
     namespaces.unshare(namespaces.CLONE_NEWNS)
     mount.set_propagation("/", mount.MS_PRIVATE, recursive=True)
     root = f"/opt/stage2/{app}/rootfs"
     mount.mount(root, root, None, mount.MS_BIND | mount.MS_REC)
     root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for path in _BOUND:
+        for path in ("/proc", *bound, "/run/systemd/journal"):
             _bind(root_fd, path)
         if protect:
             for path in confinement.HIDDEN_PATHS:
