@@ -286,3 +286,16 @@ def test_the_journal_of_the_pod_is_written(rkt: driver.Rkt, box: str) -> None:
     with open(found[0], "rb") as file:
         assert b"a line for the journal" in file.read()
     assert os.stat(found[0]).st_uid == first
+
+
+@pytest.mark.promise("P8")
+@pytest.mark.parametrize("user", ["0", "1000"])
+def test_ports_below_1024(rkt: driver.Rkt, box: str, user: str) -> None:
+    """The network belongs to the host's root, whatever the capabilities: in it every port is everybody's."""
+    script = (
+        "mkdir /tmp/www; echo served >/tmp/www/index.html; httpd -p 80 -h /tmp/www || exit 9; "
+        "wget -q -O - http://127.0.0.1:80/index.html; cat /proc/sys/net/ipv4/ip_unprivileged_port_start"
+    )
+    words = ["--private-users", box, f"--user={user}", "--exec=/bin/sh", "--", "-c", script]
+    result = rkt("--insecure-options=image", "run", "--net=none", *words)
+    assert lines(result) == ["served", "0"], result

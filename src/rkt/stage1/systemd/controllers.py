@@ -29,14 +29,14 @@ _DELEGATED = ("cgroup.procs", "tasks")
 class Limit:
     """A limit of an app: the isolator that asks for it, and the controller that enforces it.
 
-    ``unit`` is the app's; ``legacy`` has control files of version 1 and their values, where systemd has no
-    option for them.
+    ``units`` have it; ``legacy`` has control files of version 1 and their values, where systemd has no option
+    for them.
     """
 
-    __slots__ = ("app", "controller", "isolator", "legacy", "unit")
+    __slots__ = ("app", "controller", "isolator", "legacy", "units")
 
-    def __init__(self, app: str, isolator: str, controller: str, unit: str) -> None:
-        self.app, self.isolator, self.controller, self.unit = app, isolator, controller, unit
+    def __init__(self, app: str, isolator: str, controller: str, units: list[str]) -> None:
+        self.app, self.isolator, self.controller, self.units = app, isolator, controller, units
         self.legacy: list[tuple[str, str]] = []
 
 
@@ -64,8 +64,8 @@ def hand_over(
         else:
             directory = hierarchy.directory(scope or own[hierarchy.controllers[0]])
             for limit in limits:
-                if limit.controller == controller and limit.legacy:
-                    _set_ahead(directory, limit, ids)
+                for unit in limit.units if limit.controller == controller and limit.legacy else ():
+                    _set_ahead(directory, unit, limit.legacy, ids)
             for name in (hierarchy.controllers[0], *_JOINED.get(controller, ())):
                 hierarchy = cgroup.hierarchy_of(name, mounted)
                 if hierarchy is not None and not hierarchy.unified:
@@ -77,13 +77,13 @@ def hand_over(
     return options, [(limit, missing[limit.controller]) for limit in limits if limit.controller in missing]
 
 
-def _set_ahead(directory: str, limit: Limit, ids: IdRange) -> None:
-    """Make the control group that the pod's systemd will put an app into, with what it would not set."""
-    for name in ("system.slice", limit.unit):
+def _set_ahead(directory: str, unit: str, values: list[tuple[str, str]], ids: IdRange) -> None:
+    """Make the control group that the pod's systemd will put a unit into, with what it would not set."""
+    for name in ("system.slice", unit):
         directory = os.path.join(directory, name)
         os.makedirs(directory, exist_ok=True)
         _delegate(directory, ids)
-    for name, value in limit.legacy:
+    for name, value in values:
         cgroup.write_value(directory, name, value)
 
 

@@ -68,7 +68,7 @@ def enter(directory: str, pid: int, name: str, command: list[str]) -> int:
     app = next((app for app in pod.apps if app.name == name), None)
     if app is None:
         raise RktError(f'Unable to fopen "/rkt/env/{name}": No such file or directory')
-    program = _Program(pod, app, command, runtime.load(directory))
+    program = _Program(pod, app, command, *runtime.load(directory))
     wanted = targets.Wanted(name, units.unit_name(name), *isolation.limits_of(pod, app))
     return _run(program, targets.find(pidfd, pid, wanted))
 
@@ -88,12 +88,12 @@ class _Program:
         "protect",
     )
 
-    def __init__(self, pod: Pod, app: App, command: list[str], relaxed: Relaxed) -> None:
+    def __init__(self, pod: Pod, app: App, command: list[str], relaxed: Relaxed, private_users: bool) -> None:
         self.app, self.command = app.name, command
         self.protect = not relaxed.paths
         self.bound = covered.bound(entry for entry in mounts.plan(pod) if entry.app == app.name)
         unit = units.AppUnit(app.name, app.image.name, app.app.exec)
-        plan.confine(unit, app, relaxed)
+        plan.confine(unit, app, relaxed, private_users=private_users)
         self.bounding: list[int] | None = None
         if unit.capabilities is not None:
             self.bounding = [capabilities.NUMBERS[name] for name in unit.capabilities]

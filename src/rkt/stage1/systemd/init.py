@@ -198,6 +198,9 @@ def _set_up_network(plan: Plan, networks: list[tuple[str, str]]) -> NetworkSetup
 def _set_parameters(plan: Plan) -> None:
     """Kernel parameters of the pod's own namespaces; that for IPC systemd-nspawn would make too late."""
     parameters = plan.isolation.parameters
+    if plan.isolation.unprivileged_ports:
+        # No capability of the pod counts in its network: without this nobody could have a port below 1024.
+        _write_parameter("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
     if not parameters:
         return
     from rkt.stage1.common import sysctl
@@ -206,6 +209,15 @@ def _set_parameters(plan: Plan) -> None:
     if plan.isolation.makes_ipc_namespace:
         namespaces.unshare(namespaces.CLONE_NEWIPC)
         sysctl.apply(parameters, "ipc")
+
+
+def _write_parameter(path: str, value: str) -> None:
+    """Set a kernel parameter, where the kernel has it."""
+    try:
+        with open(path, "w") as file:
+            file.write(value)
+    except FileNotFoundError:
+        return
 
 
 def _prepare(plan: Plan, network: NetworkSetup) -> None:

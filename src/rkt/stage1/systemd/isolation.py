@@ -33,7 +33,7 @@ _BLOCK = (isolators.BLOCK_BANDWIDTH, isolators.BLOCK_IOPS)
 class Isolation:
     """Of a pod: ``limits`` of its apps, ``around`` all of them, by ``disks``; ``bandwidth`` of its networks
     in bytes a second (None: any); kernel ``parameters``; the SELinux ``context`` of its processes ("": the
-    one it is given anyway)."""
+    one it is given anyway).  ``unprivileged_ports``: the pod's network lets everybody have every port."""
 
     __slots__ = (
         "around",
@@ -44,6 +44,7 @@ class Isolation:
         "outcomes",
         "parameters",
         "private_users",
+        "unprivileged_ports",
     )
 
     def __init__(self, outcomes: Outcomes, *, private_users: bool) -> None:
@@ -54,6 +55,7 @@ class Isolation:
         self.bandwidth: int | None = None
         self.parameters: list[Parameter] = []
         self.context = ""
+        self.unprivileged_ports = False
 
     @property
     def makes_ipc_namespace(self) -> bool:
@@ -78,6 +80,7 @@ def of_pod(
     every = [*found, *(isolator for app in pod.apps for isolator in app.app.isolators)]
     if any(isolator.name in _BLOCK for isolator in every):
         isolation.disks = _disks(pod, mounts)
+    isolation.unprivileged_ports = isolation.private_users and networks != selection.HOST
     isolation.around = _possible(isolation, POD, Limits.of(found))
     _bandwidth(isolation, pod, networks)
     parameters = isolators.get(found, isolators.SYSCTL)
@@ -155,12 +158,16 @@ def add_app(isolation: Isolation, pod: Pod, app: App, unit: AppUnit, relaxed: Re
     limits = _possible(isolation, scope, wanted)
     unit.resources = options(limits, isolation.disks)
     for name, controller in resources.wanted(limits).items():
-        limit = Limit(app.name, name, controller, unit.unit)
+        limit = Limit(app.name, name, controller, unit.limited)
         if controller == "io":
-            # In version 1 systemd knows bandwidths only.
+            # In version 1 systemd knows bandwidths only, and the group of a unit goes when it has no process.
             limit.legacy = resources.settings(limits, controller, isolation.disks, unified=False)
+            if name == isolators.BLOCK_IOPS and unit.post_stop and _is_legacy("blkio"):
+                reason = "not for the event handler post-stop, with cgroup version 1"
+                outcomes.changed(scope, name, reason)
         isolation.limits.append(limit)
     assessment.app_scope(outcomes, app, relaxed, no_new_privileges=unit.no_new_privileges)
+    _network_capabilities(isolation, app)
     assessment.oom_score(outcomes, app, limits.oom_score_adj, private_users=isolation.private_users)
     if outcomes.is_enforced(scope, isolators.OOM_SCORE_ADJ):
         unit.resources.append(("OOMScoreAdjust", str(limits.oom_score_adj)))
@@ -175,7 +182,23 @@ def limits_of(pod: Pod, app: App) -> tuple[Limits, list[tuple[int, int]]]:
     isolation = Isolation(Outcomes(strict=False), private_users=False)
     if limits.block_bandwidth is not None or limits.block_iops is not None:
         isolation.disks = _disks(pod, planned.plan(pod))
-    return _possible(isolation, outcome.of_app(app.name), limits), isolation.disks
+    found = _possible(isolation, outcome.of_app(app.name), limits)
+    score = limits.oom_score_adj
+    if score is not None and score < 0 and not assessment.can_lower_oom_score(score):
+        found.oom_score_adj = None
+    return found, isolation.disks
+
+
+def _network_capabilities(isolation: Isolation, app: App) -> None:
+    """What a pod with user IDs of its own cannot have: its network belongs to the host's root."""
+    retained = isolators.get(app.app.isolators, isolators.CAPABILITIES_RETAIN)
+    if retained is None or not isolation.private_users:
+        return
+    without = [name for name in retained.value.set if name.startswith("CAP_NET_")]
+    scope = outcome.of_app(app.name)
+    if without and isolation.outcomes.is_enforced(scope, isolators.CAPABILITIES_RETAIN):
+        reason = f"a pod with user IDs of its own has {' '.join(without)} over no network"
+        isolation.outcomes.changed(scope, isolators.CAPABILITIES_RETAIN, reason)
 
 
 def _use_context(isolation: Isolation, pod: Pod, app: App, context: str) -> None:
@@ -205,7 +228,8 @@ def options(limits: Limits, disks: list[tuple[int, int]]) -> list[tuple[str, str
         # per cents of one processor, with one decimal place
         found.append(("CPUQuota", f"{limits.cpu // 10}.{limits.cpu % 10}%"))
     if limits.cpu_shares is not None:
-        if _cpu_is_legacy():
+        # Shares are the kernel's measure in version 1, weights in version 2.
+        if _is_legacy("cpu"):
             found.append(("CPUShares", str(limits.cpu_shares)))
         else:
             found.append(("CPUWeight", str(resources.weight(limits.cpu_shares))))
@@ -217,7 +241,7 @@ def options(limits: Limits, disks: list[tuple[int, int]]) -> list[tuple[str, str
     return found
 
 
-def _cpu_is_legacy() -> bool:
-    """Whether shares are the kernel's measure (cgroup version 1), and not weights."""
-    hierarchy = cgroup.hierarchy_of("cpu")
+def _is_legacy(controller: str) -> bool:
+    """Whether this host has a controller in a hierarchy of version 1."""
+    hierarchy = cgroup.hierarchy_of(controller)
     return hierarchy is not None and not hierarchy.unified

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 NOTIFY_ANNOTATION = "appc.io/executor/supports-systemd-notify"
 _METADATA_PORT = 18112
+_PORTS = "CAP_NET_BIND_SERVICE"
 _NAME_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 
 
@@ -177,7 +178,7 @@ def _plan_app(plan: Plan, app: App) -> AppPlan:
         elif handler.exec:
             unit.post_stop = list(handler.exec)
     relaxed = Relaxed.of(flags)
-    confine(unit, app, relaxed)
+    confine(unit, app, relaxed, private_users=plan.ids.private)
     if flags.private_users and not flags.disable_paths:
         unit.hidden_paths = [path for path in confinement.HIDDEN_PATHS if path.startswith("/proc/")]
     isolation.add_app(plan.isolation, pod, app, unit, relaxed)
@@ -190,10 +191,12 @@ def _directory(path: str) -> str:
     return path or "/"
 
 
-def confine(unit: AppUnit, app: App, relaxed: Relaxed) -> None:
+def confine(unit: AppUnit, app: App, relaxed: Relaxed, *, private_users: bool) -> None:
     """Fill in what the app's isolators say, but for what was switched off."""
     if not relaxed.capabilities:
-        unit.capabilities = confinement.capability_set(app.app)
+        names = confinement.capability_set(app.app)
+        # systemd-nspawn takes it from a pod with user IDs of its own: the network belongs to the host's root.
+        unit.capabilities = [name for name in names if name != _PORTS or not private_users]
     unit.no_new_privileges = confinement.no_new_privileges(app.app)
     calls = None if relaxed.seccomp else call_filter.system_calls(app.app)
     if calls is not None:

@@ -39,16 +39,17 @@ def save(directory: str, flags: RunFlags, networks: list[tuple[str, str]]) -> No
     status.write(directory, _NAME, gojson.dumps(value))
 
 
-def load(directory: str) -> Relaxed:
-    """What was switched off; RktError for a file that is not ours."""
+def load(directory: str) -> tuple[Relaxed, bool]:
+    """What was switched off, and whether the pod has user IDs of its own; RktError for a file not ours."""
     path = os.path.join(directory, _NAME)
     with open(path, "rb") as file:
         value = gojson.loads(file.read())
     options = value.get("InsecureOptions") if isinstance(value, dict) else None
     if not isinstance(options, dict):
         raise RktError(f"{path} does not say how the pod was started")
-    return Relaxed(
+    relaxed = Relaxed(
         capabilities=options.get("DisableCapabilities") is True,
         paths=options.get("DisablePaths") is True,
         seccomp=options.get("DisableSeccomp") is True,
     )
+    return relaxed, bool(value.get("PrivateUsers"))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rkt.appc.limits import Limits
 
 _INIT = "/init.scope"
+_JOURNAL = "systemd-journald.service"
 _ATTEMPTS = 100
 
 
@@ -87,9 +88,19 @@ def find(pidfd: int, pid: int, wanted: Wanted) -> Target:
 
 def main_process(pid: int, app: str, unit: str) -> int:
     """The oldest process of the app that the pod's systemd started itself; 0 when there is none."""
+    found = [
+        (process.start_time(member) or 0, member)
+        for member in _members(pid, unit)
+        if _is_in_root(member, pid, app)
+    ]
+    return min(found)[1] if found else 0
+
+
+def _members(pid: int, unit: str) -> list[int]:
+    """The processes of a unit that the pod's systemd has started itself."""
     own = cgroup.own(pid)
     for hierarchy in cgroup.hierarchies():
-        # The two that systemd may track its units by; of the others an app is in those that limit it.
+        # The two that systemd may track its units by; of the others a unit is in those that limit it.
         top = own[hierarchy.controllers[0]]
         if hierarchy.controllers[0] not in ("name=systemd", cgroup.UNIFIED) or not top.endswith(_INIT):
             continue
@@ -99,15 +110,10 @@ def main_process(pid: int, app: str, unit: str) -> int:
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENODEV):
                 raise
-            return 0
+            return []
         started = set(process.children(pid))
-        found = [
-            (process.start_time(member) or 0, member)
-            for member in members
-            if member in started and _is_in_root(member, pid, app)
-        ]
-        return min(found)[1] if found else 0
-    return 0
+        return [member for member in members if member in started]
+    return []
 
 
 def _is_in_root(member: int, pid: int, app: str) -> bool:
@@ -154,6 +160,11 @@ def _beside(main: int, pid: int, app: str) -> Target | None:
 def _anew(pidfd: int, pid: int, wanted: Wanted) -> Target:
     """The pod's systemd as the target, with control groups of the command's own and the app's limits."""
     target = Target(pid, pidfd, ended=True)
+    # What systemd starts has other limits than itself: those of its journal are those of any app.
+    journal = next((child for child in _members(pid, _JOURNAL)), pid)
+    target.limits = list(process.limits(journal).items())
+    if wanted.limits.oom_score_adj is not None:
+        target.oom_score_adj = str(wanted.limits.oom_score_adj)
     own = cgroup.own(pid)
     mounted = cgroup.hierarchies()
     limiting = {name: resources.hierarchy_of(name, mounted) for name in _controllers(wanted)}

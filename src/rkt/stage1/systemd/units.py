@@ -150,6 +150,12 @@ class AppUnit:
     def socket_unit(self) -> str:
         return self.unit.removesuffix(".service") + ".socket"
 
+    @property
+    def limited(self) -> list[str]:
+        """The units that have the app's limits: its own, and those of its event handlers."""
+        handlers = (("pre-start", self.pre_start), ("post-stop", self.post_stop))
+        return [self.unit, *(self._handler(kind) for kind, argv in handlers if argv)]
+
     def files(self) -> dict[str, str]:
         """File names and texts: the app's service, its sockets, what records its end, and event handlers."""
         found = {self.unit: self._service()}
