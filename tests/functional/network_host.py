@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from typing import Any
 
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "src")
@@ -201,6 +202,16 @@ class Host:
         """From now on this host has nftables only: nothing can execute iptables."""
         for name in ("xtables-nft-multi", "xtables-legacy-multi"):
             self.ok("mount", "--bind", "/dev/null", f"/usr/sbin/{name}")
+
+    def wait_until_listening(self, port: int, *, world: bool = False, kind: str = "tcp") -> None:
+        """Return when somebody listens on a port of the host or of the world."""
+        words = ["ss", "--numeric", "--listening", "--no-header", f"--{kind}", f"sport = :{port}"]
+        deadline = time.monotonic() + 30
+        while not subprocess.run(
+            self.world(*words) if world else self.command(*words), capture_output=True, check=True
+        ).stdout:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
     def fetch(self, address: str, port: int, *, world: bool = False) -> str:
         """What a server answers to the host or to the world; empty if there is none."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -227,8 +226,7 @@ class TestNetwork:
                 "--address=/web.pods.test/2001:db8::80",
             )
         )
-        time.sleep(0.3)
-        assert server.poll() is None
+        site.host.wait_until_listening(53, kind="udp")
         yield
         server.terminate()
         server.wait()

@@ -293,6 +293,7 @@ def test_after_a_reboot(host: Host, clean: None) -> None:
     host.ok("rm", done["netns"])
     host.ok("iptables", "-t", "nat", "-F")
     host.ok("iptables", "-t", "nat", "-X")
+    host.ok("rm", "-r", "/run/rkt")
     assert host.state()["leases"]
     assert host.teardown() == []
 

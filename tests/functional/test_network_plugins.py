@@ -199,7 +199,7 @@ def rate(host: Host, net: str, *, reverse: bool, **options: Any) -> float:
     """Megabits per second that iperf3 in a pod gets to (or from) a server in the world."""
     server = subprocess.Popen(host.world("iperf3", "-s", "-1"), stdout=subprocess.DEVNULL)
     try:
-        time.sleep(0.3)
+        host.wait_until_listening(5201, world=True)
         argv = ["iperf3", "-c", "203.0.113.1", "-t", "2", "-O", "1", "-J", *(["-R"] if reverse else [])]
         done, inside = host.setup(net, *argv, **options)
         assert "error" not in done, done

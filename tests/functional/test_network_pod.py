@@ -307,7 +307,7 @@ def test_the_isolator_limits_what_a_pod_sends(site: Site, tmp_path: os.PathLike[
     )
     server = subprocess.Popen(site.host.world("iperf3", "-s", "-1", "-J"), stdout=subprocess.PIPE, text=True)
     try:
-        time.sleep(0.3)
+        site.host.wait_until_listening(5201, world=True)
         result = site.run(client, other)
         assert result.code == 0, result
         out, _ = server.communicate(timeout=30)
