@@ -20,7 +20,7 @@ UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
 # only to the address of the host.
 _PREPARE = """
 set -e
-if mountpoint -q /run/netns; then umount -R -l /run/netns; fi
+umount -q -R -l /run/netns || true
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /var/lib/cni
 mkdir -p /run/netns
