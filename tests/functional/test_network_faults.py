@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -320,6 +321,39 @@ class TestRemovedPlugins:
         assert host.teardown() != []
         os.unlink(f"{host.pod()}/net/10-n.conf")
         assert host.teardown() == []
+
+
+@pytest.mark.promise("P7")
+@pytest.mark.promise("P9")
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (signal.SIGINT, 130, ""),
+        (signal.SIGTERM, 254, "interrupted by SIGTERM"),
+        (signal.SIGHUP, 254, "interrupted by SIGHUP"),
+    ],
+)
+def test_interrupted_while_a_plugin_runs(site: Site, box: str, number: int, code: int, words: str) -> None:
+    """All is undone before the command ends: the plugin, what was made before it, the pod."""
+    host = site.host
+    running = os.path.join(host.directory, "running")
+    host.plugin("slow", f'[ "$CNI_COMMAND" = ADD ] || exit 0\ntouch {running}; exec sleep 1741')
+    host.network("zz-slow.conf", {"name": "slow", "type": "slow"})
+    before = host.state()
+    pod = site.start("--net=default,slow", box)
+    deadline = time.monotonic() + 30
+    while not os.path.exists(running):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert host.state()["leases"] != before["leases"]
+    pod.send_signal(number)
+    out, _ = pod.communicate(timeout=30)
+    assert (pod.returncode, "Traceback" in out) == (code, False), out
+    assert words in out
+    assert host.state() == before
+    assert site("list", "--no-legend").out.strip() == ""
+    listed = subprocess.run(["pgrep", "-f", "^sleep 1741$"], capture_output=True, text=True, check=False)
+    assert listed.stdout == ""
 
 
 @pytest.mark.promise("P7")

@@ -14,7 +14,7 @@ import sys
 from rkt.errors import RktError, one_line, tree
 from rkt.linux import cgroup, keyring, listening, namespaces, seccomp
 from rkt.network import forwarding, lifecycle, selection
-from rkt.stage1.common import discard, outcome, status
+from rkt.stage1.common import discard, interrupt, outcome, status
 from rkt.stage1.common import flags as command_line
 from rkt.stage1.common import pod as pods
 from rkt.stage1.common.background import Background
@@ -45,7 +45,9 @@ def main(argv: list[str]) -> int:
     """Returns only when something failed; the pod's result is the supervisor's exit code."""
     debug = "--debug" in argv
     directory, fresh, strict = os.getcwd(), discard.wanted(), outcome.is_strict()
+    code = FAILURE
     try:
+        interrupt.catch_signals()
         flags = command_line.run_flags(argv[1:])
         debug = flags.debug
         lock_fd = _lock_fd()
@@ -57,9 +59,11 @@ def main(argv: list[str]) -> int:
         hint = getattr(error, "hint", "")
         if hint:
             _say(f"stage1: {hint}")
+    except KeyboardInterrupt:
+        code = interrupt.EXIT_CODE
     if fresh and not lifecycle.is_recorded(directory) and not cgroups.is_recorded(directory):
         _discard(directory)
-    return FAILURE
+    return code
 
 
 def _discard(directory: str) -> None:
