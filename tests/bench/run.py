@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import resource
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -38,15 +39,24 @@ ENVIRONMENT = {
 
 
 class Contender:
-    """One command line of a table; ``after`` runs untimed when its round is over."""
+    """One command line of a table; ``before`` and ``after`` run untimed around it."""
 
-    __slots__ = ("after", "argv", "name", "times")
+    __slots__ = ("after", "argv", "before", "name", "times")
 
-    def __init__(self, name: str, argv: list[str], after: Callable[[], None] | None = None) -> None:
-        self.name, self.argv, self.after = name, argv, after
+    def __init__(
+        self,
+        name: str,
+        argv: list[str],
+        after: Callable[[], None] | None = None,
+        *,
+        before: Callable[[], None] | None = None,
+    ) -> None:
+        self.name, self.argv, self.before, self.after = name, argv, before, after
         self.times: list[float] = []
 
     def once(self, *, keep: bool) -> None:
+        if self.before is not None:
+            self.before()
         start = time.perf_counter()
         done = subprocess.run(
             self.argv, stdin=subprocess.DEVNULL, capture_output=True, env=ENVIRONMENT, check=False
@@ -211,7 +221,8 @@ def run_true(bench: Bench) -> None:
 
 
 def run_network(bench: Bench) -> None:
-    """The same with the default network of each; then the plugins of both alone, as they are run."""
+    """The same with the default network of each, then with its end; then the plugins of both alone, as they
+    are run."""
     systemd = [*bench.rkt, "run"]
     contenders = [
         Contender("rkt run (default network)", [*systemd, bench.key], bench.collect),
@@ -220,13 +231,26 @@ def run_network(bench: Bench) -> None:
         podman(bench, "podman run (no network)", "none"),
     ]
     bench.table("run of /bin/true, default network", contenders, "podman run (bridge)")
+    contenders = [
+        run_and_collect(bench, "rkt run, rkt gc (default network)", "default"),
+        run_and_collect(bench, "rkt run, rkt gc (no network)", "none"),
+        podman(bench, "podman run --rm (bridge)", "bridge", "--rm"),
+        podman(bench, "podman run --rm (no network)", "none", "--rm"),
+    ]
+    bench.table("run of /bin/true until nothing of it is left", contenders, "podman run --rm (bridge)")
     plugins(bench)
+
+
+def run_and_collect(bench: Bench, name: str, network: str) -> Contender:
+    run = shlex.join([*bench.rkt, "run", f"--net={network}", bench.key])
+    return Contender(name, ["sh", "-ec", f"{run}; {shlex.join([*bench.rkt, 'gc', '--grace-period=0s'])}"])
 
 
 # What the plugins of both are given: rkt's default network without masquerading, which rkt does itself by
 # one iptables-restore, and podman's own default list.
 _IPAM = {"type": "host-local", "subnet": "10.99.0.0/24", "routes": [{"dst": "0.0.0.0/0"}]}
 _PLUGINS = {
+    "its address management alone (host-local)": {"type": "host-local", "ipam": _IPAM},
     "ptp, masquerading by rkt": {"type": "ptp", "ipam": _IPAM},
     "ptp, masquerading by itself": {"type": "ptp", "ipMasq": True, "ipam": _IPAM},
     "bridge, masquerading by itself": {
@@ -241,7 +265,7 @@ _PLUGINS = {
 
 
 def plugins(bench: Bench) -> None:
-    """ADD of one plugin, in a namespace that stays; DEL is not timed."""
+    """ADD of one plugin, in a namespace that stays; DEL is timed in a row of its own."""
     quiet("ip", "netns", "add", "bench")
     contenders = []
     for name, config in _PLUGINS.items():
@@ -252,8 +276,10 @@ def plugins(bench: Bench) -> None:
             "CNI_CONTAINERID=bench CNI_NETNS=/var/run/netns/bench CNI_IFNAME=eth0 CNI_PATH=/usr/lib/cni "
             f"CNI_COMMAND=%s exec /usr/lib/cni/{config['type']} <{path}"
         )
-        undo = ["sh", "-c", call % "DEL"]
-        contenders.append(Contender(name, ["sh", "-c", call % "ADD"], lambda undo=undo: quiet(*undo)))  # type: ignore[misc]
+        add, undo = ["sh", "-c", call % "ADD"], ["sh", "-c", call % "DEL"]
+        contenders.append(Contender(name, add, lambda undo=undo: quiet(*undo)))  # type: ignore[misc]
+        if name.startswith("ptp, masquerading by rkt"):
+            contenders.append(Contender("the same, DEL", undo, before=lambda add=add: quiet(*add)))  # type: ignore[misc]
     restore = os.path.join(bench.base, "rules")
     with open(restore, "w") as file:
         file.write(
@@ -272,7 +298,7 @@ def plugins(bench: Bench) -> None:
     quiet("ip", "netns", "delete", "bench")
 
 
-def podman(bench: Bench, name: str = "podman run", network: str = "none") -> Contender:
+def podman(bench: Bench, name: str = "podman run", network: str = "none", *options: str) -> Contender:
     command = [
         "podman",
         f"--root={bench.base}/podman",
@@ -292,6 +318,7 @@ def podman(bench: Bench, name: str = "podman run", network: str = "none") -> Con
             f"--network={network}",
             f"--ulimit=nofile={files}:{files}",
             "--ulimit=nproc=1000:1000",
+            *options,
             "localhost/box",
             "/bin/true",
         ],
