@@ -47,6 +47,11 @@ class Finder:
         self._directory, self._rows = directory, rows
         self._path, self._start, self._identity = path, start, _identity(fd)
 
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self._path
+
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
@@ -85,6 +90,14 @@ class Finder:
         finally:
             os.close(fd)
         return code
+
+
+def installed() -> str:
+    """The bundle this process imports from; "" for none."""
+    for finder in sys.meta_path:
+        if isinstance(finder, Finder):
+            return finder.path
+    return ""
 
 
 def _identity(fd: int) -> tuple[int, int, int]:

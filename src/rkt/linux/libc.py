@@ -73,6 +73,9 @@ openat2 = _declare("syscall", c_long, c_int, c_char_p, c_void_p, c_size_t)
 keyctl = _declare("syscall", c_long, c_int, c_char_p)
 keyctl_numbers = _declare("syscall", c_long, c_int, c_int, c_uint, c_uint)
 bpf = _declare("syscall", c_long, c_int, c_void_p, c_uint)
+landlock_create_ruleset = _declare("syscall", c_long, c_void_p, c_size_t, c_uint)
+landlock_add_rule = _declare("syscall", c_long, c_int, c_int, c_void_p, c_uint)
+landlock_restrict_self = _declare("syscall", c_long, c_int, c_uint)
 
 SYS_OPENAT2 = 437
 
@@ -108,6 +111,23 @@ class CapabilityData(ctypes.Structure):
         ("permitted", ctypes.c_uint32),
         ("inheritable", ctypes.c_uint32),
     ]
+
+
+class LandlockRuleset(ctypes.Structure):
+    """``struct landlock_ruleset_attr`` of landlock_create_ruleset(2), as of ABI 6."""
+
+    _fields_ = [
+        ("handled_access_fs", ctypes.c_uint64),
+        ("handled_access_net", ctypes.c_uint64),
+        ("scoped", ctypes.c_uint64),
+    ]
+
+
+class LandlockPath(ctypes.Structure):
+    """``struct landlock_path_beneath_attr`` of landlock_add_rule(2)."""
+
+    _pack_ = 1
+    _fields_ = [("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32)]
 
 
 class FilterProgram(ctypes.Structure):

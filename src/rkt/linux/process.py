@@ -81,11 +81,22 @@ def spawn(
             actions.append((os.POSIX_SPAWN_DUP2, source, target))
     # dup2 of an fd onto itself makes it survive exec (glibc 2.29).
     actions += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in pass_fds]
-    start = os.posix_spawn if "/" in argv[0] else os.posix_spawnp
+    return start(argv, env, actions, group=group)
+
+
+def start(
+    argv: list[str],
+    env: Mapping[str, str],
+    actions: Sequence[tuple[int, int, int] | tuple[int, int, str, int, int]],
+    *,
+    group: bool = False,
+) -> int:
+    """``spawn`` with ``file_actions`` of os.posix_spawn, for children whose fds get numbers of their own."""
+    function = os.posix_spawn if "/" in argv[0] else os.posix_spawnp
     try:
         if group:
-            return start(argv[0], argv, env, file_actions=actions, setsigdef=_DEFAULT_SIGNALS, setpgroup=0)
-        return start(argv[0], argv, env, file_actions=actions, setsigdef=_DEFAULT_SIGNALS)
+            return function(argv[0], argv, env, file_actions=actions, setsigdef=_DEFAULT_SIGNALS, setpgroup=0)
+        return function(argv[0], argv, env, file_actions=actions, setsigdef=_DEFAULT_SIGNALS)
     except OSError as error:
         raise named(error, "exec", argv[0]) from None
 

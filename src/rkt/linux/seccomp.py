@@ -117,19 +117,22 @@ def compile_filter(
     allow: bool,
     action: int = KILL_PROCESS,
     conditions: Mapping[str, Sequence[Sequence[Comparison]]] | None = None,
+    exceptions: Mapping[str, int] | None = None,
     machine: str | None = None,
+    native: bool = False,
 ) -> bytes:
     """The BPF instructions of a filter, for ``load``.
 
     With ``allow`` the calls of ``names`` pass and ``action`` (KILL_PROCESS, LOG, TRAP or ``refuse(errno)``)
     meets all others, otherwise it meets those of ``names`` only.  ``conditions`` limit a name to calls
     of which one alternative has all its comparisons true.  Names an architecture does not have are
-    passed over there: lists are written for all architectures.
+    passed over there: lists are written for all architectures.  ``exceptions`` are names with an action of
+    their own.  ``native``: for a program of the machine's own architecture, others are refused.
     """
     listed, rest = (ALLOW, action) if allow else (action, ALLOW)
     chosen = frozenset(names)
     program: list[bytes] = [_instruction(_LOAD, _OFFSET_ARCHITECTURE)]
-    for architecture in architectures(machine):
+    for architecture in architectures(machine)[: 1 if native else None]:
         numbers = table(architecture)
         verdicts: dict[int, list[bytes]] = {}
         for name in chosen:
@@ -139,6 +142,9 @@ def compile_filter(
                 if alternatives is not None:
                     block = _conditional(alternatives, listed, rest)
                 verdicts[numbers[name]] = block
+        for name, verdict in (exceptions or {}).items():
+            if name in numbers:
+                verdicts[numbers[name]] = [_instruction(_RETURN, verdict)]
         body = [_instruction(_LOAD, _OFFSET_NUMBER)]
         if architecture == "x86_64":
             # All x32 numbers have bit 30 set under the same architecture: without this a deny list fails.
