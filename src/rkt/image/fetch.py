@@ -261,9 +261,14 @@ class Fetcher:
         try:
             return self._fetch_name(name, str(name), guarded=True)
         except DiscoveryError as error:
-            key = self._stored(name.name, name.labels, guarded=True)
+            key = self._store.find(name.name, _labels(name.labels))
             if key is None:
                 raise _unavailable(name) from error
+            if not self._is_believed(key):
+                unverified = RktError(
+                    "the image in the local store was not verified, and no other is found",
+                )
+                raise _unavailable(name) from unverified
             return key
         except RktError as error:
             raise _unavailable(name) from error
