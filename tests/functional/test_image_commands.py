@@ -438,3 +438,20 @@ class TestUsers:
             assert done.returncode == 254
             assert done.stderr.count("\n") == 1
             assert "permission denied" in done.stderr
+
+    def test_in_a_user_namespace_without_the_group(self, rkt: Rkt, images: str) -> None:
+        """As a unit with PrivateUsers= runs: there is a group, but files cannot be given to it."""
+        path = small(images)
+        group = os.path.join(images, "group")
+        with open(group, "w") as file:
+            file.write("root:x:0:\nrkt:x:54322:\n")
+        script = 'mount --bind "$1" /etc/group; shift; exec "$@"'
+        words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", group]
+        done = subprocess.run(
+            [*words, *rkt.argv(INSECURE, "fetch", path)],
+            env=rkt.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, key_of(path)[:39] + "\n", "")

@@ -25,6 +25,7 @@ ip link set trunk0 up
 ip -n switch link set lo up
 ip -n switch link set trunk1 up
 ip -n switch address add 10.56.0.1/24 dev trunk1
+ip -n switch neighbour add 10.56.0.3 lladdr "$(cat /sys/class/net/trunk0/address)" dev trunk1
 ip -n switch link add link trunk1 name tagged5 type vlan id 5
 ip -n switch link set tagged5 up
 ip -n switch address add 10.55.0.1/24 dev tagged5
@@ -98,9 +99,10 @@ def test_vlan(machine: hosts.Host, image: str) -> None:
 
 
 @pytest.mark.promise("P7")
-@pytest.mark.parametrize("mode", ["l2", "l3"])
-def test_ipvlan(machine: hosts.Host, image: str, mode: str) -> None:
-    value = {"type": "ipvlan", "master": "trunk0", "mode": mode, "ipam": static("10.56.0.2/24")}
+@pytest.mark.parametrize(("mode", "address"), [("l2", "10.56.0.2/24"), ("l3", "10.56.0.3/24")])
+def test_ipvlan(machine: hosts.Host, image: str, mode: str, address: str) -> None:
+    """Mode l3 answers no ARP: the switch has been told whose address it is."""
+    value = {"type": "ipvlan", "master": "trunk0", "mode": mode, "ipam": static(address)}
     configure(machine, f"ipvlan-{mode}", value)
     assert run(machine, image, f"ipvlan-{mode}", fetch("10.56.0.1")) == "untagged\n"
 

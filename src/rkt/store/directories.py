@@ -51,15 +51,29 @@ _group: list[int | None] = []
 
 
 def group_id() -> int | None:
-    """The number of the group ``rkt``; None on a host without it.  Asked once: it may be far away (LDAP)."""
-    if not _group:
-        import grp
+    """The number of the group ``rkt``, which root gives files to; None for others, and where there is none.
 
-        try:
-            _group.append(grp.getgrnam(GROUP).gr_gid)
-        except KeyError:
-            _group.append(None)
+    Asked once: it may be far away (LDAP).  A user namespace without the group, as a unit's PrivateUsers=
+    makes them, is as a host without it.
+    """
+    if not _group:
+        _group.append(_find_group() if os.geteuid() == 0 else None)
     return _group[0]
+
+
+def _find_group() -> int | None:
+    import grp
+
+    try:
+        group = grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return None
+    with open("/proc/self/gid_map") as file:
+        for line in file:
+            first, _, count = map(int, line.split())
+            if first <= group < first + count:
+                return group
+    return None
 
 
 class Directories:
@@ -134,19 +148,15 @@ def make_shared(path: str, mode: int = SHARED_MODE) -> None:
     """Create a directory of the store that belongs to the group ``rkt``; an existing one stays as it is."""
     if is_there(path):
         return
-    owner = None
-    if os.geteuid() == 0:
-        group = group_id()
-        owner = (0, group) if group is not None else None
-    files.make_directory(path, mode, owner=owner)
+    group = group_id()
+    files.make_directory(path, mode, owner=None if group is None else (0, group))
 
 
 def own_file(fd: int, mode: int = FILE_MODE) -> None:
     """Give a file just created to the group, with ``mode`` whatever the umask."""
-    if os.geteuid() == 0:
-        group = group_id()
-        if group is not None:
-            os.fchown(fd, -1, group)
+    group = group_id()
+    if group is not None:
+        os.fchown(fd, -1, group)
     os.fchmod(fd, mode)
 
 
