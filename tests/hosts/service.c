@@ -1,6 +1,6 @@
 /* What images of the tests run that a shell cannot do.
 
-   service ready        sends READY=1 (sd_notify(3)) and ends
+   service ready        sends READY=1 (sd_notify(3)) and ends when that has been read (sd_notify_barrier(3))
    service serve WORD   answers everybody on the sockets from fd 3 on (sd_listen_fds(3)): HTTP with the WORD, which
                         of the sockets it is, and their names; datagrams get the line alone */
 
@@ -12,16 +12,36 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* Until systemd has read it: of a process that has ended by then it would not know to which unit it belongs. */
 static int ready(void)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	struct iovec barrier = { .iov_base = "BARRIER=1", .iov_len = 9 };
+	struct msghdr message = {
+		.msg_name = &address, .msg_namelen = sizeof(address), .msg_iov = &barrier, .msg_iovlen = 1,
+		.msg_control = &control, .msg_controllen = sizeof(control),
+	};
+	int fd = socket(AF_UNIX, SOCK_DGRAM, 0), ends[2];
 
-	if (!path || strlen(path) >= sizeof(address.sun_path))
+	if (!path || strlen(path) >= sizeof(address.sun_path) || pipe(ends))
 		return 1;
 	strcpy(address.sun_path, path);
-	return sendto(fd, "READY=1", 7, 0, (struct sockaddr *)&address, sizeof(address)) != 7;
+	if (sendto(fd, "READY=1", 7, 0, (struct sockaddr *)&address, sizeof(address)) != 7)
+		return 1;
+	control.header.cmsg_level = SOL_SOCKET;
+	control.header.cmsg_type = SCM_RIGHTS;
+	control.header.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&control.header), &ends[1], sizeof(int));
+	if (sendmsg(fd, &message, 0) != 9)
+		return 1;
+	close(ends[1]);
+	struct pollfd end = { .fd = ends[0] };
+	return poll(&end, 1, 60000) != 1;
 }
 
 static void answer(int fd, const char *line)
