@@ -27,6 +27,15 @@ class RktError(Exception):
         return self.message
 
 
+class Interrupted(RktError):
+    """A signal asked this process to end while it still has something to take back.
+
+    Whoever goes on after an RktError must not go on after this one.
+    """
+
+    __slots__ = ()
+
+
 class Context(RktError):
     """What was being done, where the cause alone says enough: printed with ``--debug`` only."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from rkt.errors import RktError, one_line
+from rkt.errors import Interrupted, RktError, one_line
 from rkt.stage0.records import AppRequest, PrepareRequest, RunRequest
 
 TYPE_CHECKING = False
@@ -158,12 +158,6 @@ def overlay_for(call: Call) -> bool:
     if reason:
         call.error(f'disabling overlay support: "{reason}"')
     return not reason
-
-
-class Interrupted(RktError):
-    """A signal asked this process to end while it was making a pod."""
-
-    __slots__ = ()
 
 
 def catch_signals() -> None:

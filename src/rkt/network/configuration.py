@@ -10,9 +10,10 @@ of file names, whatever directory they are in.
 from __future__ import annotations
 
 import os
+import stat
 
 from rkt.appc import gojson
-from rkt.errors import RktError, one_line
+from rkt.errors import Interrupted, RktError, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,16 +117,25 @@ class NetworkConfig:
 def read(path: str) -> NetworkConfig:
     """The configuration in one file; RktError names it."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(SIZE_LIMIT + 1)
-        if len(data) > SIZE_LIMIT:
-            raise RktError("larger than a megabyte")
-        return NetworkConfig(path, data.decode())
+        return NetworkConfig(path, _content(path).decode())
+    except Interrupted:
+        raise
     except FileNotFoundError as exc:
         raise RktError(f"error loading network configuration {path}") from exc
     except (OSError, UnicodeDecodeError, RktError) as exc:
         # One sentence, because only the outermost and the innermost cause are shown.
         raise RktError(f"error loading network configuration {path}: {one_line(exc)}") from None
+
+
+def _content(path: str) -> bytes:
+    """What is in a regular file; a FIFO is not waited for."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise RktError("not a regular file")
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        data = file.read(SIZE_LIMIT + 1)
+    if len(data) > SIZE_LIMIT:
+        raise RktError("larger than a megabyte")
+    return data
 
 
 class Configuration:
@@ -153,6 +163,8 @@ def load(directories: list[str], stage1_root: str) -> Configuration:
                 config = read(os.path.join(directory, name))
                 if config.name in here:
                     raise _duplicate(here[config.name], config)
+            except Interrupted:
+                raise
             except RktError as exc:
                 faults.append(exc)
             else:

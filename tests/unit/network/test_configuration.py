@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rkt.errors import RktError, one_line
+from rkt.errors import Interrupted, RktError, one_line
 from rkt.network import configuration
 
 
@@ -148,3 +148,15 @@ def test_two_configurations_of_one_name_in_one_directory(local: str, stage1: str
     said: list[str] = []
     assert select("default", found, said) == [("default", "")]
     assert "20-n.conf" in said[0]
+
+
+def test_a_signal_is_no_fault_of_a_file(local: str, stage1: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted as one, the pod would start although it was told to end."""
+    write(f"{local}/net.d", "20-n.conf", {"name": "n", "type": "ptp"})
+
+    def interrupted(*_: object) -> int:
+        raise Interrupted("interrupted by SIGTERM")
+
+    monkeypatch.setattr(os, "open", interrupted)
+    with pytest.raises(Interrupted):
+        load(local, stage1)

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from rkt.errors import RktError
+from rkt.errors import Interrupted
 
 EXIT_CODE = 130
 """After SIGINT, which is KeyboardInterrupt: as a shell says it."""
 
 _NAMES = {1: "SIGHUP", 15: "SIGTERM"}
-
-
-class Interrupted(RktError):
-    """A signal asked this process to end while it was starting a pod."""
-
-    __slots__ = ()
 
 
 def catch_signals() -> None:
