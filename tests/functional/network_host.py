@@ -11,10 +11,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "src")
 UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
+# Seconds until what has not happened is taken for what never will: a busy machine is slow.
+PATIENCE = 120
 
 # The outside world is a third namespace with one address and no route to any pod: an answer comes back
 # only to the address of the host.
@@ -125,7 +128,7 @@ class Host:
         return ["nsenter", f"--target={self.keeper.pid}", "--net", "--mount", *argv]
 
     def run(self, *argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        options.setdefault("timeout", 60)
+        options.setdefault("timeout", PATIENCE)
         return subprocess.run(self.command(*argv), capture_output=True, text=True, check=False, **options)
 
     def ok(self, *argv: str, **options: Any) -> str:
@@ -160,7 +163,7 @@ class Host:
         *command: str,
         ports: Any = (),
         uuid: str = UUID,
-        limit: float = 30,
+        limit: float = 60,
         code: str = _SETUP,
         pod: str = "",
         **more: Any,
@@ -181,7 +184,11 @@ class Host:
     def setup(self, net: str, *command: str, **options: Any) -> tuple[dict[str, Any], str]:
         """Set a pod's network up; what came of it, and what ``command`` printed inside."""
         done = subprocess.run(
-            self.setup_argv(net, *command, **options), capture_output=True, text=True, timeout=90, check=False
+            self.setup_argv(net, *command, **options),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
         )
         assert done.stdout, done.stderr
         first, _, rest = done.stdout.partition("\n")
@@ -206,26 +213,27 @@ class Host:
     def wait_until_listening(self, port: int, *, world: bool = False, kind: str = "tcp") -> None:
         """Return when somebody listens on a port of the host or of the world."""
         words = ["ss", "--numeric", "--listening", "--no-header", f"--{kind}", f"sport = :{port}"]
-        deadline = time.monotonic() + 30
-        while not subprocess.run(
-            self.world(*words) if world else self.command(*words), capture_output=True, check=True
-        ).stdout:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        argv = self.world(*words) if world else self.command(*words)
+        wait_until(lambda: bool(subprocess.run(argv, capture_output=True, check=True).stdout))
 
     def fetch(self, address: str, port: int, *, world: bool = False) -> str:
         """What a server answers to the host or to the world; empty if there is none."""
         argv = python(FETCH.format(address=address, port=port))
         words = self.world(*argv) if world else self.command(*argv)
-        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
         return done.stdout.strip()
+
+    def limits(self) -> list[int]:
+        """The rates that interfaces of this host are limited to, in bytes per second."""
+        listed = json.loads(self.ok("tc", "-j", "qdisc"))
+        return [item["options"]["rate"] for item in listed if item["kind"] == "tbf"]
 
     def check(self, uuid: str = UUID) -> list[str]:
         """Ask the plugins of a pod whether all is as they made it."""
         return self.teardown(uuid, code=_CHECK)
 
     def teardown(
-        self, uuid: str = UUID, limit: float = 30, code: str = _TEARDOWN, pod: str = ""
+        self, uuid: str = UUID, limit: float = 60, code: str = _TEARDOWN, pod: str = ""
     ) -> list[str]:
         source = code.format(source=os.path.abspath(SOURCE))
         argv = ["/usr/bin/python3", "-IS", "-c", source, pod or self.pod(uuid), uuid, self.config, str(limit)]
@@ -246,6 +254,14 @@ class Host:
             "leases": sorted(leases),
             "claims": sorted(self.run("ls", "/run/rkt/ports").stdout.split()),
         }
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return when the condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def python(code: str) -> list[str]:
@@ -272,6 +288,6 @@ def serve(word: str, port: int, count: int = 1) -> list[str]:
 
 FETCH = """
 import socket, sys
-connection = socket.create_connection(({address!r}, {port}), timeout=5)
+connection = socket.create_connection(({address!r}, {port}), timeout=60)
 print(connection.recv(100).decode())
 """

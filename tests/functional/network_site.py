@@ -40,9 +40,13 @@ class Site:
         return self("run", f"--stage1-path={self.stage1}", *words)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        words_ = self.program.argv("--insecure-options=image", "run", f"--stage1-path={self.stage1}", *words)
+        """``run``, left running."""
+        return self.begin("run", f"--stage1-path={self.stage1}", *words)
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """A command that nobody has waited for yet."""
         return subprocess.Popen(
-            self.host.command(*words_),
+            self.host.command(*self.program.argv("--insecure-options=image", *words)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from network_host import FETCH, UUID, Host, python, serve
+from network_host import FETCH, UUID, Host, python, serve, wait_until
 
 OTHER = "aaaaaaaa-4b5a-4978-8695-a4b3c2d1e0f1"
 
@@ -180,7 +179,7 @@ def test_a_failing_plugin_leaves_nothing(host: Host, clean: None, fault: str) ->
     host.plugin("bad", f'[ "$CNI_COMMAND" = ADD ] || exit 0\n{FAULTS[fault]}')
     host.network("98-bad.conf", {"name": "bad", "type": "bad"})
     host.network("10-n.conf", {"name": "n", "type": "ptp", "ipam": default_ipam()})
-    done, _ = host.setup("n,bad", limit=3)
+    done, _ = host.setup("n,bad", limit=6 if fault == "hangs" else 60)
     assert 'error adding network "bad"' in done["error"]
     assert f"{host.config}/net.d/bad" in done["error"]
     assert done["same"]
@@ -272,10 +271,7 @@ def test_killed_in_the_middle_of_add(host: Host, clean: None, before: bool) -> N
     host.plugin("slow", '[ "$CNI_COMMAND" = ADD ] || exec /usr/lib/cni/ptp\n' + "\n".join(steps))
     host.network("10-slow.conf", json.loads(inner) | {"type": "slow"})
     process = subprocess.Popen(host.setup_argv("slow"), stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 20
-    while not os.path.exists(f"{host.directory}/running"):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: os.path.exists(f"{host.directory}/running"))
     process.kill()
     process.communicate()
     assert bool(host.state()["leases"]) != before
@@ -295,6 +291,25 @@ def test_after_a_reboot(host: Host, clean: None) -> None:
     host.ok("iptables", "-t", "nat", "-X")
     host.ok("rm", "-r", "/run/rkt")
     assert host.state()["leases"]
+    assert host.teardown() == []
+
+
+@pytest.mark.promise("P7")
+def test_after_a_reboot_without_iptables(host: Host, clean: None) -> None:
+    """Uninstalled meanwhile: what it has made is gone with the last start of the machine, or still there."""
+    host.setup("default", ports=[("tcp", "", 8080, 80)])
+    for table in ("nat", "raw"):
+        host.ok("iptables", "-t", table, "-F")
+        host.ok("iptables", "-t", table, "-X")
+    host.without_iptables()
+    (fault,) = host.teardown()
+    assert fault.startswith("error removing forwarded ports and masquerading: ")
+    assert fault.endswith("iptables not found")
+    path = f"{host.pod()}/net/record.json"
+    record = json.loads(read(path))
+    assert record["boot"] == read("/proc/sys/kernel/random/boot_id").strip()
+    with open(path, "w") as file:
+        json.dump(record | {"boot": "00000000-0000-0000-0000-000000000000"}, file)
     assert host.teardown() == []
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from network_host import UUID, Host
+from network_host import PATIENCE, UUID, Host, wait_until
 from network_site import Site, stage1_host  # noqa: F401
 
 from support.driver import Rkt
@@ -200,6 +200,50 @@ def test_configurations(site: Site, box: str, fault: str) -> None:
     refused(site, box, message.format(d=f"{site.host.config}/net.d"))
 
 
+@pytest.mark.promise("P9")
+@pytest.mark.parametrize(
+    "make",
+    [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/full", path)],
+    ids=["fifo", "directory", "device"],
+)
+def test_a_configuration_that_is_no_file(site: Site, box: str, make: Callable[[str], None]) -> None:
+    """It is not waited for, and it stops only who may have asked for it."""
+    path = f"{site.host.config}/net.d/10-n.conf"
+    make(path)
+    said = f"error loading network configuration {path}: not a regular file"
+    refused(site, box, f"stage1: failed to setup network: {said}")
+    result = site.run("--net=default", box)
+    assert (result.code, f"networking: warning: {said}\n" in result.err) == (0, True), result
+    site.collect()
+
+
+@pytest.mark.promise("P9")
+def test_a_firewall_that_fails(site: Site, box: str) -> None:
+    """Network and cause are named, and what could not be undone is said once."""
+    broken = os.path.join(site.host.directory, "broken")
+    with open(broken, "w") as file:
+        file.write("#!/bin/sh\necho no such table >&2; exit 3\n")
+    os.chmod(broken, 0o755)
+    site.host.ok("mount", "--bind", broken, "/usr/sbin/xtables-nft-multi")
+    result = site.run("--net=default,default-restricted", box)
+    site.host.ok("umount", "/usr/sbin/xtables-nft-multi")
+    assert result.code == 254
+    assert result.err.splitlines()[-3:] == [
+        (
+            "networking: error undoing the network setup: error removing forwarded ports and masquerading: "
+            "iptables exited 3: no such table"
+        ),
+        (
+            'stage1: failed to setup network: error translating addresses of network "default": '
+            "iptables-restore exited 3: no such table"
+        ),
+        "stage1: command: /usr/sbin/iptables-restore --wait --noflush",
+    ]
+    assert result.err.count("error undoing") == 1
+    site.collect()
+    assert site("list", "--no-legend").out.strip() == ""
+
+
 @pytest.mark.parametrize(
     ("net", "message"),
     [
@@ -218,25 +262,41 @@ def test_selections_and_arguments(site: Site, box: str, net: str, message: str) 
     refused(site, box, message, net=net)
 
 
+@pytest.mark.promise("P9")
+def test_arguments_that_a_plugin_does_not_know(site: Site, box: str) -> None:
+    value = {"type": "macvlan", "master": "up0", "ipam": PTP["ipam"]}
+    site.host.network("10-n.conf", {"cniVersion": "1.0.0", "name": "n", **value})
+    said = 'stage1: failed to setup network: error adding network "n": plugin /usr/lib/cni/macvlan failed at '
+    said += 'ADD (exit code 1): ARGS: unknown args ["IP=10.80.0.9"]\n'
+    said += "stage1: IgnoreUnknown=1 among the arguments lets each plugin take those it knows\n"
+    refused(site, box, said, net="n:IP=10.80.0.9")
+    result = site.run("--net=n:IP=10.80.0.9;IgnoreUnknown=1", box, "--exec=/bin/ip", "--", "-4", "address")
+    assert "10.80.0.9/24" in result.out, result
+    site.collect()
+
+
 @pytest.mark.promise("P7")
 def test_a_hanging_plugin_is_killed_with_what_it_has_started(host: Host) -> None:
     """Also what has left its process group."""
     host.plugin("bad", '[ "$CNI_COMMAND" = ADD ] || exit 0\nsetsid sleep 1717 & sleep 1717 & wait')
     host.network("zz-n.conf", {"name": "n", "type": "bad"})
-    done, _ = host.setup("default,n", limit=2)
+    done, _ = host.setup("default,n", limit=6)
     assert done["error"].startswith(
         f'error adding network "n": plugin {host.config}/net.d/bad failed at ADD: '
     )
-    assert done["error"].endswith("killed, as it had not ended after 2 seconds")
+    assert done["error"].endswith("killed, as it had not ended after 6 seconds")
     listed = subprocess.run(["pgrep", "-f", "^sleep 1717$"], capture_output=True, text=True, check=False)
     assert listed.stdout == ""
 
 
 @pytest.mark.promise("P7")
-def test_an_address_pool_that_is_exhausted(host: Host) -> None:
+def test_an_address_pool_that_is_exhausted(host: Host, site: Site, box: str) -> None:
     host.network("10-n.conf", {"name": "n", **TINY})
     assert "error" not in host.setup("n")[0]
     before = host.state()
+    said = 'error adding network "n": plugin /usr/lib/cni/ptp failed at ADD (exit code 1): '
+    refused(site, box, f"stage1: failed to setup network: {said}")
+    refused(site, box, "no IP addresses available in range set")
     done, _ = host.setup("default,n", uuid=OTHER)
     assert 'error adding network "n": plugin /usr/lib/cni/ptp failed at ADD' in done["error"]
     assert "no IP addresses available in range set" in done["error"]
@@ -341,13 +401,10 @@ def test_interrupted_while_a_plugin_runs(site: Site, box: str, number: int, code
     host.network("zz-slow.conf", {"name": "slow", "type": "slow"})
     before = host.state()
     pod = site.start("--net=default,slow", box)
-    deadline = time.monotonic() + 30
-    while not os.path.exists(running):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: os.path.exists(running))
     assert host.state()["leases"] != before["leases"]
     pod.send_signal(number)
-    out, _ = pod.communicate(timeout=30)
+    out, _ = pod.communicate(timeout=PATIENCE)
     assert (pod.returncode, "Traceback" in out) == (code, False), out
     assert words in out
     assert host.state() == before
@@ -392,6 +449,31 @@ class TestKilled:
         site.collect()
         assert site("list", "--no-legend").out.strip() == ""
 
+    def test_a_plugin_that_hangs_at_del(self, site: Site, box: str) -> None:
+        """It is killed before the gc that asks it is given up, the other networks are taken down, and it is
+        asked again by the next gc."""
+        host = site.host
+        host.plugin(
+            "stuck",
+            f'[ "$CNI_COMMAND" != DEL ] || [ -e {host.directory}/mended ] || exec sleep 1753\necho "{{}}"',
+        )
+        host.network("zz-n.conf", {"name": "n", "type": "stuck"})
+        assert site.run("--net=default,n", box).code == 0
+        assert host.state()["leases"]
+        done = site("gc", "--grace-period=0s")
+        assert done.code == 254
+        assert (
+            f'gc: error removing network "n": plugin {host.config}/net.d/stuck failed at DEL: '
+            "killed, as it had not ended after 15 seconds\n"
+        ) in done.err
+        assert (host.state()["leases"], host.state()["namespaces"]) == ([], ["world"])
+        listed = subprocess.run(["pgrep", "-f", "^sleep 1753$"], capture_output=True, text=True, check=False)
+        assert listed.stdout == ""
+        with open(f"{host.directory}/mended", "w"):
+            pass
+        site.collect()
+        assert site("list", "--no-legend").out.strip() == ""
+
     def test_without_the_tree_of_the_stage1(self, site: Site, box: str) -> None:
         """Nobody can call the stage1's gc any more: stage0 takes the network down itself."""
         before = site.host.state()
@@ -414,6 +496,7 @@ class TestKilled:
         host.network("20-bad.conf", {"name": "bad", "type": "ptp", "ipam": {"type": "absent"}})
         result = site.run("--net=n,bad", box)
         assert result.code == 254
+        assert result.err.count("error undoing") == 1  # once is asked, once is said
         assert 'error undoing the network setup: error removing network "n": plugin ' in result.err
         assert site("gc", "--grace-period=0s").code == 254
         with open(f"{host.directory}/mended", "w"):
@@ -424,13 +507,12 @@ class TestKilled:
 
 def end_pods(site: Site) -> None:
     """What the killed command has started goes with it, or is stopped: wait until no pod runs."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+
+    def have_ended() -> bool:
         listed = site("list", "--full", "--no-legend").out.splitlines()
         running = [line.split("\t")[0] for line in listed if "\trunning\t" in line]
-        if not running:
-            return
         for uuid in running:
             site("stop", "--force", uuid)
-        time.sleep(0.1)
-    raise AssertionError("pods still run")
+        return not running
+
+    wait_until(have_ended)

@@ -168,7 +168,10 @@ def _result(answer: Any) -> Result | None:
 
 
 def _translated(error: RktError, network: str) -> RktError:
-    """host-local's words for an address that is taken, in the form that scripts of rkt look for."""
+    """host-local's words for an address that is taken, in the form that scripts of rkt look for; of CNI's
+    library, what to do about arguments that a plugin does not know."""
+    if "ARGS: unknown args" in error.message:
+        error.hint = "IgnoreUnknown=1 among the arguments lets each plugin take those it knows"
     start = "requested IP address "
     before, found, rest = error.message.partition(start)
     address, separator, _ = rest.partition(" is not available in range set ")

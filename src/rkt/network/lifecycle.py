@@ -144,6 +144,7 @@ class _Setup:
         self.pod_dir = os.path.abspath(request.pod_dir)
         self.places = plugins.directories(request.directories, request.stage1_root)
         self.record = Record(self.pod_dir)
+        self.record.boot = record.this_boot()
         self.record.places = [place for place in self.places if not place.startswith(self.pod_dir)]
         self.attached: list[tuple[Network, Result | None]] = []
         self.configs: list[tuple[NetworkConfig, str]] = []
@@ -325,7 +326,11 @@ class _Setup:
         translation = firewall.Translation(ports, targets, masqueraded)
         self.record.firewall, self.record.tables = self.firewall, translation.tables
         self.record.save(durable=False)
-        firewall.apply(self.firewall, self.request.uuid, translation, {plugins.NETNS: netns})
+        try:
+            firewall.apply(self.firewall, self.request.uuid, translation, {plugins.NETNS: netns})
+        except RktError as exc:
+            names = ", ".join(f'"{name}"' for name in self._translated)
+            raise RktError(f"error translating addresses of network {names}: {exc}", hint=exc.hint) from None
         if ports:
             from rkt.network import claims
 
@@ -334,6 +339,13 @@ class _Setup:
             fault = forget_flows(ports)
             if fault is not None:
                 self.request.notify(f"warning: {one_line(fault)}")
+
+    @property
+    def _translated(self) -> list[str]:
+        """The names of the networks that rules of rkt are for."""
+        target = self.attached[self.target][0] if self._forwards else None
+        networks = [network for network, _ in self.attached]
+        return [n.config.name for n in networks if n.attachment.masquerade or n is target]
 
     def _targets(self) -> dict[int, firewall.Target]:
         """Where ports are forwarded to, by family; none without ports of rkt's own."""

@@ -129,7 +129,7 @@ def run(command: str, path: str, text: str, *, invocation: Invocation, version: 
         if time.monotonic() - start >= invocation.time_limit:
             raise RktError(
                 f"plugin {path} failed at {command}: killed, as it had not ended after "
-                f"{invocation.time_limit:g} seconds"
+                f"{invocation.time_limit:.2g} seconds"
             ) from None
         # One sentence, because only the outermost and the innermost cause are shown.
         raise RktError(f"plugin {path} failed at {command}: {describe(exc)}") from None

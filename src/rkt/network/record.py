@@ -165,9 +165,10 @@ class Attachment:
 
 class Record:
     """Attachments in the order they were made, the forwarded ports, which firewall has rules of the pod
-    ("" for none), in which tables, and where plugins were looked for; ``save`` replaces the file."""
+    ("" for none), in which tables, where plugins were looked for, and during which ``boot`` of the machine
+    that was ("" if nobody knows); ``save`` replaces the file."""
 
-    __slots__ = ("attachments", "firewall", "places", "pod_dir", "ports", "tables")
+    __slots__ = ("attachments", "boot", "firewall", "places", "pod_dir", "ports", "tables")
 
     def __init__(self, pod_dir: str) -> None:
         self.pod_dir = pod_dir
@@ -176,6 +177,7 @@ class Record:
         self.firewall = ""
         self.tables = list(TABLES)
         self.places: list[str] = []
+        self.boot = ""
 
     def save(self, *, durable: bool = True) -> None:
         """``durable`` before something that outlives a reboot is made (a lease)."""
@@ -185,6 +187,7 @@ class Record:
             "firewall": self.firewall,
             "tables": self.tables,
             "plugins": self.places,
+            "boot": self.boot,
         }
         path = os.path.join(self.pod_dir, RECORD)
         (files.write_atomic if durable else replace)(path, gojson.dumps(value) + "\n")
@@ -210,9 +213,16 @@ def load(pod_dir: str) -> Record | None:
         record.firewall = value.get("firewall", IPTABLES if record.ports else "")
         record.tables = [name for name in TABLES if name in value.get("tables", TABLES)]
         record.places.extend(value.get("plugins") or [])
+        record.boot = str(value.get("boot", ""))
     except (AttributeError, KeyError, TypeError) as exc:
         raise RktError(f"{os.path.join(pod_dir, RECORD)} is not the record of a pod's network") from exc
     return record
+
+
+def this_boot() -> str:
+    """The kernel's identifier of the time since the machine was started."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
 
 
 def load_net_info(pod_dir: str) -> list[NetInfo]:

@@ -6,6 +6,7 @@ Works after any ending: of the pod, of ``setup`` half-way, of the machine.  See 
 from __future__ import annotations
 
 import os
+import time
 
 from rkt.errors import RktError
 from rkt.linux import process
@@ -15,6 +16,10 @@ from rkt.network.forwarding import ForwardedPort
 from rkt.network.record import Attachment, Record
 
 _LAST_SECONDS = 5.0
+# What all plugins of a pod may take together, at most half of it the first that hangs, and so on: stage0
+# gives a stage1's gc a minute, and those that do not hang must have their turn.
+_SECONDS = 30.0
+_LEAST_SECONDS = 1.0
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +38,8 @@ def teardown(
 
     Rules first, then DEL of each network in reverse order, then the namespace.  A step that fails
     does not stop the others: the errors are returned, and what is left stays recorded, so that calling
-    again tries it again.  Without anything to undo, nothing happens.
+    again tries it again.  Without anything to undo, nothing happens.  ``time_limit`` (in seconds) is what
+    one plugin may take, less where several hang.
     """
     faults: list[RktError] = []
     pod_dir = os.path.abspath(pod_dir)
@@ -70,9 +76,10 @@ def teardown(
 class _Teardown:
     """One run of ``teardown``; ``netns`` is empty when the namespace is gone (after a reboot)."""
 
-    __slots__ = ("faults", "netns", "record", "uuid")
+    __slots__ = ("deadline", "faults", "netns", "record", "uuid")
 
     def __init__(self, known: Record, uuid: str, netns: str, faults: list[RktError]) -> None:
+        self.deadline = time.monotonic() + _SECONDS
         self.record = known
         self.uuid = uuid
         self.netns = netns
@@ -118,7 +125,7 @@ class _Teardown:
 
                 # With the claim go settings that are safe only as long as the rules are there.
                 claims.give_back(self.uuid)
-            if self.record.firewall:
+            if self.record.firewall and not self._are_rules_gone():
                 firewall.remove(self.record.firewall, self.uuid, self.record.tables)
         except (OSError, RktError) as exc:
             self.faults.append(_caused("error removing forwarded ports and masquerading", exc))
@@ -126,6 +133,13 @@ class _Teardown:
         forget_flows(ports)  # a kernel that cannot has said so at the beginning
         self.record.ports, self.record.firewall = [], ""
         self._save()
+
+    def _are_rules_gone(self) -> bool:
+        """Whether the machine was started anew and has lost the program that made the rules: kept over a
+        restart they can be only by that program."""
+        return self.record.boot not in ("", record.this_boot()) and not firewall.is_installed(
+            self.record.firewall
+        )
 
     def _delete(self, network: Network, places: list[str], time_limit: float) -> None:
         """DEL of each plugin, last to first; one that fails does not keep the others from theirs."""
@@ -152,7 +166,10 @@ class _Teardown:
         fault: RktError | None = None
         entry = network.attachment
         done = len(entry.results) if entry.refused else len(network.steps)
+        most = invocation.time_limit
         for number, step in reversed(list(enumerate(network.steps))):
+            left = self.deadline - time.monotonic()
+            invocation.time_limit = min(most, max(left / 2, _LEAST_SECONDS))
             try:
                 if step.path:
                     text = network.text(step, network.previous)

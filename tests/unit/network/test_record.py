@@ -44,7 +44,7 @@ def test_record_round_trip(tmp_path: os.PathLike[str]) -> None:
     made.attachments[0].capabilities = {"ips": ["10.0.0.1"]}
     made.attachments[0].masquerade = True
     made.ports.append(ForwardedPort("udp", "", 53, 54, count=3))
-    made.firewall, made.places = "nft", ["/opt/cni/bin"]
+    made.firewall, made.places, made.boot = "nft", ["/opt/cni/bin"], "b-1"
     made.save()
     read = record.load(pod)
     assert read is not None
@@ -53,7 +53,7 @@ def test_record_round_trip(tmp_path: os.PathLike[str]) -> None:
     ]
     assert read.attachments[0].to_value() == made.attachments[0].to_value()
     assert [port.to_value() for port in read.ports] == [made.ports[0].to_value()]
-    assert (read.firewall, read.places) == ("nft", ["/opt/cni/bin"])
+    assert (read.firewall, read.places, read.boot) == ("nft", ["/opt/cni/bin"], "b-1")
     made.save(durable=False)
     again = record.load(pod)
     assert again is not None

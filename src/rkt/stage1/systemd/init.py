@@ -121,6 +121,7 @@ def run(pod: Pod, flags: RunFlags, lock_fd: int, *, strict: bool = False) -> Non
             if selection.kind(networks) == selection.NONE:
                 moved.start()
             network = _set_up_network(plan, networks)
+            undo.network = True
             moved.start()
             _set_parameters(plan)
             plans.set_environment(plan, plans.metadata_url(flags, network.host_ip))
@@ -147,13 +148,17 @@ def _enter_cgroup(plan: Plan, host: Host) -> str:
 
 
 class _Undo:
-    """The way back: the namespaces and cgroups this process came from, and what is to be taken down there."""
+    """The way back: the namespaces and cgroups this process came from, and what is to be taken down there.
 
-    __slots__ = ("cgroups", "flags", "namespaces", "pod")
+    ``network``: the pod has one.  A setup that fails takes down by itself what it has begun.
+    """
+
+    __slots__ = ("cgroups", "flags", "namespaces", "network", "pod")
 
     def __init__(self, pod: Pod, flags: RunFlags) -> None:
         self.pod, self.flags = pod, flags
         self.cgroups = cgroup.own()
+        self.network = False
         self.namespaces = {kind: namespaces.open_namespace(kind) for kind in ("net", "mnt", "cgroup")}
 
     def run(self) -> None:
@@ -164,8 +169,9 @@ class _Undo:
             if not namespaces.is_current(fd, kind):
                 namespaces.setns(fd, namespaces.KINDS[kind])
         os.chdir(self.pod.directory)
-        for fault in lifecycle.teardown(self.pod.directory, self.pod.uuid, self.flags.local_config):
-            _network_note(f"error undoing the network setup: {one_line(fault)}")
+        if self.network:
+            for fault in lifecycle.teardown(self.pod.directory, self.pod.uuid, self.flags.local_config):
+                _network_note(f"error undoing the network setup: {one_line(fault)}")
         for error in cgroups.leave_own(self.pod.directory, self.cgroups):
             _note(f"error removing the cgroup of the pod: {error}")
 
@@ -196,7 +202,7 @@ def _set_up_network(plan: Plan, networks: list[tuple[str, str]]) -> NetworkSetup
     try:
         return lifecycle.setup(request)
     except (RktError, OSError) as error:
-        raise RktError("failed to setup network") from error
+        raise RktError("failed to setup network", hint=getattr(error, "hint", "")) from error
 
 
 def _set_parameters(plan: Plan) -> None:
