@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import network_host
 import pytest
-from network_host import UUID, Host
+from network_host import UUID, Host, wait_until
 
 PORT = [("tcp", "", 8080, 80)]
 OTHER = "aaaaaaaa-4b5a-4978-8695-a4b3c2d1e0f1"
@@ -66,13 +65,12 @@ def looked(host: Host, uuid: str = UUID) -> subprocess.Popen[str]:
 
 def wait_until_blocked(pod: subprocess.Popen[str]) -> None:
     """Until the pod waits for a lock of the kernel's table of locks."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+
+    def is_blocked() -> bool:
         with open("/proc/locks") as file:
-            if any(" -> POSIX" in line and line.split()[5] == str(pod.pid) for line in file):
-                return
-        time.sleep(0.01)
-    raise AssertionError("the pod does not wait")
+            return any(" -> POSIX" in line and line.split()[5] == str(pod.pid) for line in file)
+
+    wait_until(is_blocked)
 
 
 def end(*pods: subprocess.Popen[str]) -> None:
