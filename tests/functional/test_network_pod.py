@@ -100,6 +100,7 @@ def test_forwarded_port_of_a_pod(site: Site, tmp_path: os.PathLike[str]) -> None
 
 
 @pytest.mark.promise("P7")
+@pytest.mark.attack(34)
 def test_a_pod_with_ipv6_only_on_a_host_with_ipv6_only(site: Site, tmp_path: os.PathLike[str]) -> None:
     """No address of IPv4 but the loopback's anywhere: reached by its port, and shown as what it is."""
     for end in ([], ["-n", "world"]):
@@ -175,7 +176,7 @@ def test_the_network_of_a_running_pod_is_checked(
         assert (done.code, json.loads(done.out)["state"]) == (254, "running")
         assert "interface eth0 of the pod has not the address fd00:90::2" in done.err
         if firewall == "nft":
-            site.host.ok("nft", "flush", "ruleset")
+            site.host.ok("nft", "flush", "chain", "inet", f"rkt-{uuid}", "postrouting")
         else:
             site.host.ok("iptables", "-t", "nat", "-F", "POSTROUTING")
         done = site("status", "--check-network", uuid)

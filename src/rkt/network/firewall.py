@@ -154,7 +154,7 @@ def exists(uuid: str) -> bool:
 def is_in_place(kind: str, uuid: str) -> bool:
     """Whether the rules of a pod are all reached and none of their chains is empty."""
     if kind == NFT:
-        return f"table inet {_table_name(uuid)}\n" in _run(["nft", "list", "tables"])
+        return _is_table_in_place(_table_name(uuid))
     found = False
     for program, tables in (("iptables", ("raw", "nat")), ("ip6tables", ("nat",))):
         for table in tables if is_installed(program) else ():
@@ -166,6 +166,15 @@ def is_in_place(kind: str, uuid: str) -> bool:
                     if not has_rules or not any(line.endswith(f" -j {chain}") for line in listed):
                         return False
     return found
+
+
+def _is_table_in_place(name: str) -> bool:
+    if f"table inet {name}\n" not in _run(["nft", "list", "tables"]):
+        return False
+    chains = _run(["nft", "list", "table", "inet", name]).split("chain ")[1:]
+    bodies = [[line.strip() for line in chain.splitlines()[1:]] for chain in chains]
+    rules = [[line for line in body if line.strip("}") and not line.startswith("type ")] for body in bodies]
+    return bool(rules) and all(rules)
 
 
 def remove_masquerading(uuid: str) -> None:
@@ -302,12 +311,13 @@ def table(uuid: str, translation: Translation) -> str:
     if translation.opened:
         drop = f'iifname "{translation.opened}" ip daddr {_LOOPBACKS} drop'
         lines.extend(_chain("guard", "type filter hook prerouting priority -300;", [drop]))
-    lines.extend(_chain("forwards", "", forwards))
     if forwards:
+        lines.extend(_chain("forwards", "", forwards))
         for hook, guards in (("prerouting", [""]), ("output", ["meta nfproto ipv4 ", "ip6 daddr != ::1 "])):
             jumps = [f"{guard}fib daddr type local jump forwards" for guard in guards]
             lines.extend(_chain(hook, f"type nat hook {hook} priority -100;", jumps))
-    lines.extend(_chain("postrouting", "type nat hook postrouting priority 100;", post))
+    if post:
+        lines.extend(_chain("postrouting", "type nat hook postrouting priority 100;", post))
     return "\n".join([*lines, "}", ""])
 
 
