@@ -109,6 +109,7 @@ def test_killed_between_looking_and_claiming(host: Host) -> None:
 
 @pytest.mark.promise("P2")
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.attack(34)
 def test_of_many_at_once_exactly_one_gets_it(host: Host, protocol: str) -> None:
     uuids = [f"{number:08x}{UUID[8:]}" for number in range(8)]
     pods = [begin(host, uuid, ports=[(protocol, "", 8080, 80)]) for uuid in uuids]

@@ -131,6 +131,7 @@ def refused(site: Site, image: str, message: str, *words: str, net: str = "defau
 @pytest.mark.promise("P7")
 @pytest.mark.promise("P9")
 @pytest.mark.parametrize("fault", PLUGINS)
+@pytest.mark.attack(34)
 def test_plugins(site: Site, box: str, fault: str) -> None:
     script, message = PLUGINS[fault]
     plugin(site, "bad", script)
@@ -179,6 +180,7 @@ def empty(path: str) -> None:
         (not_executable, 'plugin "bad" cannot be used: {p} is not executable'),
     ],
 )
+@pytest.mark.attack(34)
 def test_programs_that_cannot_be_started(
     site: Site, box: str, make: Callable[[str], None], message: str
 ) -> None:
@@ -276,6 +278,7 @@ def test_arguments_that_a_plugin_does_not_know(site: Site, box: str) -> None:
 
 
 @pytest.mark.promise("P7")
+@pytest.mark.attack(34)
 def test_a_hanging_plugin_is_killed_with_what_it_has_started(host: Host) -> None:
     """Also what has left its process group."""
     host.plugin("bad", '[ "$CNI_COMMAND" = ADD ] || exit 0\nsetsid sleep 1717 & sleep 1717 & wait')
@@ -290,6 +293,7 @@ def test_a_hanging_plugin_is_killed_with_what_it_has_started(host: Host) -> None
 
 
 @pytest.mark.promise("P7")
+@pytest.mark.attack(34)
 def test_an_address_pool_that_is_exhausted(host: Host, site: Site, box: str) -> None:
     host.network("10-n.conf", {"name": "n", **TINY})
     assert "error" not in host.setup("n")[0]
@@ -307,6 +311,7 @@ def test_an_address_pool_that_is_exhausted(host: Host, site: Site, box: str) -> 
     assert host.teardown(OTHER) == []
 
 
+@pytest.mark.attack(34)
 def test_the_same_host_port_twice(site: Site, tmp_path: os.PathLike[str]) -> None:
     from support import aci
 
@@ -427,6 +432,7 @@ class TestKilled:
         site.collect()
         assert site("list", "--no-legend").out.strip() == ""
 
+    @pytest.mark.attack(34)
     def test_a_failing_del_keeps_the_pod_for_the_next_gc(self, site: Site, box: str) -> None:
         host = site.host
         host.plugin(
@@ -449,6 +455,7 @@ class TestKilled:
         site.collect()
         assert site("list", "--no-legend").out.strip() == ""
 
+    @pytest.mark.attack(34)
     def test_a_plugin_that_hangs_at_del(self, site: Site, box: str) -> None:
         """It is killed before the gc that asks it is given up, the other networks are taken down, and it is
         asked again by the next gc."""
@@ -486,6 +493,7 @@ class TestKilled:
         site.collect()
         assert site.host.state() == before
 
+    @pytest.mark.attack(34)
     def test_a_pod_that_cannot_start_and_cannot_be_undone_stays(self, site: Site, box: str) -> None:
         """Its network came up, what follows fails, and a plugin does not take its part back."""
         host = site.host

@@ -60,6 +60,7 @@ def start(host: Host) -> Iterator[Start]:
 
 
 @pytest.mark.promise("P7")
+@pytest.mark.attack(34)
 def test_from_the_world_and_from_loopback(host: Host, start: Start) -> None:
     start("default", *serve("pod", 80), ports=[("tcp", "", 8080, 80), ("tcp", "203.0.113.2", 8081, 80)])
     assert host.fetch("203.0.113.2", 8080, world=True) == "pod 80 203.0.113.1"
@@ -161,6 +162,7 @@ print(client.recv(9).decode())
         (("tcp", "::", 8080, 1), ("2001:db8::2", 8080)),
     ],
 )
+@pytest.mark.attack(34)
 def test_a_port_that_a_program_of_the_host_has(host: Host, mine: Any, theirs: tuple[str, int]) -> None:
     code = f"""
 import socket, time
