@@ -242,3 +242,47 @@ def test_manifests_that_are_none(rkt: driver.Rkt, key: str, text: str, message: 
     assert message in result.err
     assert len(result.err.splitlines()) == 1
     assert rkt.ok("list", "--no-legend").out.strip() == ""
+
+
+# -- standard streams ------------------------------------------------------------------------------------
+
+ATTACH = {"RKT_EXPERIMENT_ATTACH": "true"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "printed"),
+    [
+        (["--stdout=null"], ["err"]),
+        (["--stderr=null"], ["out"]),
+        (["--stdout=log", "--stderr=log", "--stdin=null"], ["err", "out"]),
+    ],
+)
+def test_standard_streams(
+    rkt: driver.Rkt, flavor: Flavor, image: str, flags: list[str], printed: list[str]
+) -> None:
+    result = flavor.shell(image, "cat; echo out; echo err >&2", *flags, env=ATTACH)
+    assert result.code == 0, result
+    told = flavor.lines(result) + [line for line in result.err.splitlines() if line in ("out", "err")]
+    assert sorted(told) == printed, result
+    notes = {note["name"]: note["value"] for note in manifest(rkt)["apps"][0]["annotations"]}
+    for flag in flags:
+        name, _, mode = flag.removeprefix("--").partition("=")
+        assert notes[f"coreos.com/rkt/stage2/{name}"] == mode
+
+
+def test_standard_input_that_is_nothing(flavor: Flavor, image: str) -> None:
+    result = flavor.shell(image, "cat", "--stdin=null", env=ATTACH, input="typed\n")
+    assert (result.code, flavor.lines(result)) == (0, []), result
+
+
+@pytest.mark.promise("P9")
+@pytest.mark.parametrize("flag", ["--stdout=stream", "--stdin=stream", "--stderr=tty"])
+def test_streams_to_be_attached_to_are_refused(
+    rkt: driver.Rkt, flavor: Flavor, image: str, flag: str
+) -> None:
+    """They are not lost without a word."""
+    result = flavor(image, flag, env=ATTACH)
+    assert (result.code, result.out) == (254, ""), result
+    assert "this stage1 has nothing to attach to" in result.err
+    assert len(result.err.splitlines()) == 1, result
+    assert rkt.ok("list", "--no-legend").out.strip() == ""

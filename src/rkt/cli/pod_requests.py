@@ -114,6 +114,7 @@ def _app_request(key: str, image: ImageWords) -> AppRequest:
     app.isolators = [flags[name] for name in _ISOLATOR_FLAGS if flags.given(name)]
     app.mounts = image.mounts
     app.read_only_root_fs = flags["readonly-rootfs"]
+    app.streams = {name: flags[name] for name in ("stdin", "stdout", "stderr") if flags.given(name)}
     return app
 
 

@@ -27,6 +27,7 @@ ARCHITECTURES = ("amd64", "i386", "aarch64", "aarch64_be", "armv6l", "armv7l", "
 
 _CAPABILITIES = "os/linux/capabilities-"
 _SECCOMP = "os/linux/seccomp-"
+_STREAMS = "coreos.com/rkt/stage2/"
 
 
 def check_image(manifest: ImageManifest) -> None:
@@ -91,8 +92,9 @@ def _runtime_app(
         "readOnlyRootFS": app.read_only_root_fs,
         "mounts": [mount.to_value() for mount in app.mounts],
     }
-    if app.annotations:
-        value["annotations"] = _named(app.annotations)
+    streams = {_STREAMS + stream: mode for stream, mode in app.streams.items()}
+    if app.annotations or streams:
+        value["annotations"] = _named({**app.annotations, **streams})
     return value
 
 

@@ -14,6 +14,7 @@ class AppRequest:
 
     ``key`` is the image's full key.  Empty strings and None mean "as the image says".  ``isolators``
     replace the image's of the same name, those about capabilities and system calls all of their kind.
+    ``streams`` tells by name (``stdin``) where a standard stream leads (``null``, ``log``, ...).
     """
 
     __slots__ = (
@@ -27,6 +28,7 @@ class AppRequest:
         "mounts",
         "name",
         "read_only_root_fs",
+        "streams",
         "supplementary_gids",
         "user",
         "user_annotations",
@@ -50,6 +52,7 @@ class AppRequest:
         self.isolators: list[Isolator] = []
         self.mounts: list[Mount] = []
         self.read_only_root_fs = False
+        self.streams: dict[str, str] = {}
 
 
 class PrepareRequest:

@@ -11,7 +11,7 @@ import sys
 
 from rkt.errors import RktError
 from rkt.linux import keyring, paths, process
-from rkt.stage1.common import environment, executable, users
+from rkt.stage1.common import environment, executable, streams, users
 from rkt.stage1.fly import confinement
 
 TYPE_CHECKING = False
@@ -25,9 +25,21 @@ _SIGKILL = 9
 
 
 class Application:
-    """Plain data: ``argv`` (the program still as written), ``environment``, ids, confinement."""
+    """Plain data: ``argv`` (the program still as written), ``environment``, ids, confinement.
 
-    __slots__ = ("argv", "confinement", "environment", "gid", "groups", "uid", "working_directory")
+    ``silenced`` are those of the standard streams, by name, that are /dev/null.
+    """
+
+    __slots__ = (
+        "argv",
+        "confinement",
+        "environment",
+        "gid",
+        "groups",
+        "silenced",
+        "uid",
+        "working_directory",
+    )
 
     def __init__(self, argv: list[str], variables: dict[str, str], confined: confinement.Confinement) -> None:
         self.argv = argv
@@ -36,6 +48,15 @@ class Application:
         self.working_directory = "/"
         self.uid = self.gid = 0
         self.groups: list[int] = []
+        self.silenced: list[str] = []
+
+    def silence(self) -> None:
+        """In the process that will be the app, while the host's /dev is there."""
+        if self.silenced:
+            fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            for name in self.silenced:
+                os.dup2(fd, streams.NAMES.index(name))
+            os.close(fd)
 
     def execute(self, root: int, *, dies_with: int = 0) -> None:
         """Become the program, in the root that this process already has; ``root`` is an fd of it.
@@ -83,6 +104,7 @@ class Application:
         """An event handler of this app: root in the app's environment, confined as the app is."""
         made = Application(argv, self.environment, self.confinement)
         made.working_directory = self.working_directory
+        made.silenced = self.silenced
         return made
 
     def _change_directory(self, root: int) -> None:
@@ -122,4 +144,5 @@ def load(pod: Pod, app: App, relaxed: Relaxed, outcomes: Outcomes) -> Applicatio
     application = Application(list(section.exec), variables, confined)
     application.uid, application.gid, application.groups = identity.uid, identity.gid, identity.groups
     application.working_directory = section.working_directory or "/"
+    application.silenced = streams.silenced(app)
     return application

@@ -74,6 +74,7 @@ class Launcher:
             else:
                 os.setpgid(0, 0)
                 self.terminal.give(os.getpid())
+            app.silence()
             app.confinement.set_attributes()
             root = self._enter_root(report)
             self._mask.restore()

@@ -235,6 +235,7 @@ def _prepare(plan: Plan, network: NetworkSetup) -> None:
     prepare.stage1_root(plan)
     resolv_conf = network.dns.resolv_conf() if network.dns is not None else None
     prepare.app_roots(plan, resolv_conf, _note)
+    prepare.unit_files(plan)
     if plan.flags.debug:
         for line in plan.describe():
             _note(line)

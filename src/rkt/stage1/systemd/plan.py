@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from rkt.errors import RktError, describe
-from rkt.stage1.common import call_filter, confinement, environment, mounts, users
+from rkt.stage1.common import call_filter, confinement, environment, mounts, streams, users
 from rkt.stage1.common.ids import IdRange
 from rkt.stage1.common.relaxed import Relaxed
 from rkt.stage1.systemd import covered, isolation, release, sockets, units
@@ -169,6 +169,7 @@ def _plan_app(plan: Plan, app: App) -> AppPlan:
     unit = units.AppUnit(app.name, app.image.name, app.app.exec)
     unit.uid, unit.gid, unit.groups = identity.uid, identity.gid, identity.groups
     unit.interactive = flags.interactive
+    unit.silenced = streams.silenced(app)
     unit.notify = app.image.annotation(NOTIFY_ANNOTATION) == "true"
     unit.monitored = plan.systemd >= release.MONITOR
     unit.working_directory = _directory(app.app.working_directory)

@@ -55,7 +55,7 @@ def enter_mount_namespace() -> None:
 
 
 def stage1_root(plan: Plan) -> None:
-    """stage1's own root: identity, units, users, environments."""
+    """stage1's own root: identity, users, environments."""
     pod, owner = plan.pod, plan.ids.root
     root = pod.stage1_root
     give_nspawn_tmpfs()
@@ -66,11 +66,15 @@ def stage1_root(plan: Plan) -> None:
     passwd, group = user_files(plan)
     _write(root, "etc/passwd", passwd, owner=owner)
     _write(root, "etc/group", group, owner=owner)
-    for name, text in plan.unit_files().items():
-        _write(root, f"{units.DIRECTORY}/{name}", text, owner=owner)
     for entry in plan.apps:
         variables = environment.encode(entry.environment)
         _write(root, f"rkt/env/{entry.app.name}", variables, owner=owner)
+
+
+def unit_files(plan: Plan) -> None:
+    """The units of the pod, once the programs of all apps have been found."""
+    for name, text in plan.unit_files().items():
+        _write(plan.pod.stage1_root, f"{units.DIRECTORY}/{name}", text, owner=plan.ids.root)
 
 
 def bind_programs(root: str) -> None:
@@ -416,8 +420,8 @@ def _write_hosts(stage1: str, hostname: str, root_fd: int, *, owner: tuple[int, 
 def program(pod: Pod, entry: AppPlan, root_fd: int, ids: IdRange) -> None:
     """Find the programs of an app in its finished root, and note why its own cannot be executed.
 
-    RktError when the search finds nothing, when an event handler cannot be executed, or when the working
-    directory does not exist.
+    RktError when the search finds nothing, when an event handler cannot be executed, when systemd would not
+    take the path of a program, or when the working directory does not exist.
     """
     unit = entry.unit
     try:
@@ -425,6 +429,9 @@ def program(pod: Pod, entry: AppPlan, root_fd: int, ids: IdRange) -> None:
         os.close(fd)
     except OSError as error:
         raise RktError(f'unable to use working directory "{unit.working_directory}"') from error
+    if ".." in unit.working_directory.split("/"):
+        # systemd takes none of these.
+        unit.working_directory = paths.without_links(root_fd, unit.working_directory)
     variables = dict(entry.app.variables)
     for argv in (unit.argv, unit.pre_start, unit.post_stop):
         if argv or argv is unit.argv:
@@ -436,6 +443,7 @@ def program(pod: Pod, entry: AppPlan, root_fd: int, ids: IdRange) -> None:
                     working_directory=unit.working_directory,
                 )
             ]
+            units.check_program(argv[0])
     for kind, argv in (("pre-start", unit.pre_start), ("post-stop", unit.post_stop)):
         reason = executable.obstacle(root_fd, argv[0]) if argv else ""
         if reason:

@@ -14,6 +14,8 @@ an underscore in their names, which no app name can have.  How a pod ends:
 
 from __future__ import annotations
 
+import os
+
 from rkt.errors import RktError
 
 TYPE_CHECKING = False
@@ -33,6 +35,8 @@ EARLY = "init.scope.d/sockets.conf"
 
 _RESERVED = ("systemd-journald", "systemd-journald-dev-log", "dbus", "init")
 _LINE_LIMIT = 1 << 20
+_PATH_LIMIT = 4096
+_NAME_LIMIT = 255
 _HEX = "0123456789abcdef"
 _ENDS = (("Conflicts", "shutdown.target"), ("Before", "shutdown.target"))
 # What records how an app ended.  A unit that is named by both options is not told which of them started it.
@@ -91,13 +95,33 @@ def command(argv: Sequence[str]) -> str:
     return ":" + " ".join(quote(word) for word in argv)
 
 
+def check_program(path: str) -> None:
+    """RktError for an absolute path that systemd does not execute: with it a whole unit is not read.
+
+    Quotes, backslashes and control characters (string_is_safe() of systemd), a slash at the end, names and
+    paths longer than the kernel's.
+    """
+    if any(letter < " " or letter in "\"'\\\x7f" for letter in path):
+        reason = "it takes no quotes, backslashes or control characters"
+    elif path.endswith("/"):
+        reason = "it is a directory"
+    elif len(os.fsencode(path)) >= _PATH_LIMIT or any(
+        len(os.fsencode(name)) > _NAME_LIMIT for name in path.split("/")
+    ):
+        reason = "it is too long"
+    else:
+        return
+    raise RktError(f'systemd cannot execute "{path}": {reason}')
+
+
 class AppUnit:
     """What an app's unit says, as values ready for the kernel: plain data of the plan.
 
     ``argv[0]`` is an absolute path of the app; ``capabilities`` None leaves the bounding set alone;
     ``system_calls`` is a SystemCallFilter= value or ""; ``namespaces`` tells whether the app may make some;
     ``bound`` are paths of the pod that the app has too, all paths are absolute; ``profile`` is AppArmor's;
-    ``monitored``: a unit of its own records how the app ended; ``sockets`` are options of its socket unit.
+    ``monitored``: a unit of its own records how the app ended; ``sockets`` are options of its socket unit;
+    ``silenced`` are those of its streams that lead nowhere.
     """
 
     __slots__ = (
@@ -118,6 +142,7 @@ class AppUnit:
         "pre_start",
         "profile",
         "resources",
+        "silenced",
         "sockets",
         "system_call_errno",
         "system_calls",
@@ -138,6 +163,7 @@ class AppUnit:
         self.hidden_paths: list[str] = []
         self.resources: list[tuple[str, str]] = []
         self.sockets: list[tuple[str, str]] = []
+        self.silenced: list[str] = []
         self.interactive = self.notify = self.monitored = False
         self.pre_start: list[str] = []
         self.post_stop: list[str] = []
@@ -267,8 +293,10 @@ class AppUnit:
             ]
         return [
             ("StandardInput", "null"),
-            ("StandardOutput", "journal+console"),
-            ("StandardError", "journal+console"),
+            *(
+                (option, "null" if name in self.silenced else "journal+console")
+                for name, option in (("stdout", "StandardOutput"), ("stderr", "StandardError"))
+            ),
             ("SyslogIdentifier", self.name),
         ]
 
@@ -333,7 +361,10 @@ def pod_units(apps: Sequence[str], *, interactive: bool, users: bool = False) ->
     default = [
         ("Description", "Apps of the pod"),
         ("DefaultDependencies", "no"),
-        ("Wants", f"{names} rkt_ready.service rkt_running.socket"),
+        # A unit that systemd cannot read fails the whole start, on which process 1 of a container exits:
+        # were it only wanted, the pod would wait for ever for an app that never was.
+        ("Requires", names),
+        ("Wants", "rkt_ready.service rkt_running.socket"),
         ("After", names),
         ("Before", "rkt_ready.service"),
     ]
