@@ -118,3 +118,28 @@ def test_a_pod_can_be_run_with_the_messages_of_its_supervisor(rkt: driver.Rkt, b
     assert result.code == 0, result
     assert "--tmpfs=/sys/fs/cgroup" in result.err or cgroup.mode() == "v2"
     assert statuses(rkt) == {"box": "0"}
+
+
+def test_a_real_time_process_becomes_a_pod_or_says_why_not(rkt: driver.Rkt, box: str) -> None:
+    """A kernel may share real time out by control groups: then those of pods have none."""
+
+    def real_time() -> None:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+
+    hierarchy = cgroup.hierarchy_of("cpu")
+    assert hierarchy is not None
+    shared_out = os.path.exists(f"{hierarchy.mount_point}/cpu.rt_runtime_us")
+    reason = "takes no real-time process (SCHED_RR) into a cgroup"
+    result = run(rkt, box, preexec_fn=real_time)
+    if not shared_out:
+        assert result.code == 0, result
+        return
+    assert result.code == 254, result
+    assert reason in result.err
+    assert "chrt --other 0" in result.err
+    assert pods(rkt) == []
+    with Running(rkt, box, "--exec=/bin/sleep", "--", "1000") as pod:
+        result = pod.enter("/bin/true", preexec_fn=real_time)
+        assert (result.code, result.out) == (254, ""), result
+        assert reason in result.err
+        assert len(result.err.splitlines()) == 1, result

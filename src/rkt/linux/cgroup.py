@@ -204,11 +204,36 @@ def write_value(directory: str, name: str, value: str) -> None:
 
 
 def attach(path: str, pid: int, *, mounted: list[Hierarchy] | None = None) -> None:
-    """Move a process into the cgroup in every hierarchy that has it; 0 is the calling process."""
+    """Move a process into the cgroup in every hierarchy that has it; 0 is the calling process.
+
+    RktError where a real-time process is not taken, OSError for any other reason.
+    """
     for entry in hierarchies() if mounted is None else mounted:
         directory = entry.directory(path)
         if os.path.isdir(directory):
-            write_value(directory, "cgroup.procs", str(pid))
+            try:
+                write_value(directory, "cgroup.procs", str(pid))
+            except OSError as error:
+                if refusal := real_time_refusal(error, pid):
+                    raise refusal from error
+                raise
+
+
+def real_time_refusal(error: OSError, pid: int = 0) -> RktError | None:
+    """What is to be said when a cgroup did not take a process because of its schedule; None when it is not.
+
+    A kernel with CONFIG_RT_GROUP_SCHED shares real time out to the groups of the cpu controller of version 1,
+    and a new group has no share (Documentation/scheduler/sched-rt-group.rst).
+    """
+    if error.errno != errno.EINVAL:
+        return None
+    policy = {os.SCHED_FIFO: "SCHED_FIFO", os.SCHED_RR: "SCHED_RR"}.get(os.sched_getscheduler(pid))
+    if policy is None:
+        return None
+    return RktError(
+        f"this kernel takes no real-time process ({policy}) into a cgroup without a share of real time",
+        hint="start rkt with the usual schedule: chrt --other 0 rkt ..., CPUSchedulingPolicy=other of a unit",
+    )
 
 
 def processes(path: str, *, mounted: list[Hierarchy] | None = None) -> set[int]:

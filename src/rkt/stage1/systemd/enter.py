@@ -18,7 +18,7 @@ import resource
 import sys
 
 from rkt.errors import RktError, one_line
-from rkt.linux import apparmor, capabilities, keyring, namespaces, process, seccomp, selinux
+from rkt.linux import apparmor, capabilities, cgroup, keyring, namespaces, process, seccomp, selinux
 from rkt.stage1.common import assessment, call_filter, environment, mounts, status
 from rkt.stage1.common import flags as command_line
 from rkt.stage1.common import pod as pods
@@ -217,6 +217,8 @@ def _become(program: _Program, target: Target, flags: int, parent_fd: int) -> No
             os.write(fd, b"0")
         namespaces.setns(target.pidfd, flags)
     except OSError as error:
+        if refusal := cgroup.real_time_refusal(error):
+            raise refusal from None
         if error.errno not in (errno.ESRCH, errno.ENOENT, errno.ENODEV):
             raise
         raise _ended(program, target) from None
