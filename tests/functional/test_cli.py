@@ -95,6 +95,14 @@ def test_mistyped_command(rkt: Rkt) -> None:
             'invalid argument "bogus" for --insecure-options=bogus: unknown option "bogus"',
         ),
         (
+            ["run", "--volume=v,kind=x", "x"],
+            (
+                'invalid argument "v,kind=x" for --volume=v,kind=x: '
+                'invalid value in --volume flag "v,kind=x": kind: '
+                'unrecognized volume kind: should be one of "empty", "host"'
+            ),
+        ),
+        (
             ["run", "--exec=/bin/x", "x"],
             'invalid argument "/bin/x" for --exec=/bin/x: --exec must follow an image',
         ),

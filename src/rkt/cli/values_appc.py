@@ -23,7 +23,7 @@ def volume(text: str, before: list[Volume] | None, option: Option) -> list[Volum
     try:
         return [*(before or []), Volume.from_flag(text)]
     except RktError as error:
-        raise RktError(f"invalid value in --{option.name} flag {quote(text)}: {error}") from error
+        raise RktError(f"invalid value in --{option.name} flag {quote(text)}") from error
 
 
 def mount(text: str, before: list[Mount] | None, option: Option) -> list[Mount]:
@@ -44,7 +44,7 @@ def app_volume(text: str, before: list[Mount] | None, option: Option) -> list[Mo
     try:
         value = Volume.from_flag(rest)
     except RktError as error:
-        raise RktError(f"invalid value in --{option.name} flag {quote(text)}: {error}") from error
+        raise RktError(f"invalid value in --{option.name} flag {quote(text)}") from error
     return [*(before or []), Mount(value.name, targets[0], app_volume=value)]
 
 

@@ -178,8 +178,8 @@ class TestSpecification:
     def test_volume(self) -> None:
         (volume,) = convert(option("volume"), "data,kind=host,source=/srv,readOnly=true", None)
         assert (volume.name, volume.kind, volume.source, volume.read_only) == ("data", "host", "/srv", True)
-        assert fault("volume", "data,kind=host", name="volume").startswith(
-            'invalid value in --volume flag "data,kind=host": '
+        assert fault("volume", "data,kind=host", name="volume") == (
+            'invalid value in --volume flag "data,kind=host": source: source for host volume cannot be empty'
         )
 
     def test_mount(self) -> None:
