@@ -169,6 +169,23 @@ def test_no_new_privileges_false_under_a_filter(rkt: driver.Rkt, flavor: Flavor,
     assert said(flavor(manifests.write(rkt, entry), insecure="image,seccomp")) == []
 
 
+@pytest.mark.promise("P5")
+def test_groups_of_system_calls_that_rkt_does_not_know(rkt: driver.Rkt, flavor: Flavor, image: str) -> None:
+    """They are passed over, and a filter with a hole is told of."""
+    words = ["@appc.io/empty", "@systemd/mount", "@systemd/nosuch", "@other/set"]
+    for calls, told in ((words, "@systemd/nosuch, @other/set"), (words[:2], "")):
+        value = {"set": calls, "errno": "EPERM"}
+        isolators = [{"name": "os/linux/seccomp-remove-set", "value": value}]
+        entry = manifests.app("box", image, "/bin/true", isolators=isolators)
+        result = flavor(manifests.write(rkt, entry))
+        assert result.code == 0, result
+        expected = (
+            'stage1: warning: app "box": isolator os/linux/seccomp-remove-set is changed: '
+            f"rkt does not know {told}, and passes over it"
+        )
+        assert said(result) == ([expected] if told else [])
+
+
 # -- strict, from prepare to run -------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+import pod_manifests as manifests
 import pytest
 from systemd_pod import Running, leftovers, lines, pods, run, shell, statuses
 
@@ -52,6 +53,10 @@ def _stage1(rkt: driver.Rkt, request: pytest.FixtureRequest) -> None:
         with open(os.path.join(directory, "older.json"), "w") as file:
             location = request.getfixturevalue("older")
             json.dump({"rktKind": "stage1", "rktVersion": "v1", "location": location}, file)
+
+
+def _is_older(rkt: driver.Rkt) -> bool:
+    return os.path.exists(os.path.join(rkt.config, "stage1.d"))
 
 
 @pytest.fixture(autouse=True)
@@ -131,6 +136,25 @@ def test_unusable_programs_are_explained(rkt: driver.Rkt, tmp_path: object) -> N
     result = run(rkt, image, "--exec=/bin/script")
     assert result.code == 203
     assert 'its interpreter is missing: Unable to open "/bin/nosuch"' in result.out
+
+
+@pytest.mark.promise("P9")
+def test_arguments_and_variables_that_are_too_long_are_explained(rkt: driver.Rkt, box: str) -> None:
+    key = manifests.fetch(rkt, box)
+    reason = 'Error: Unable to execute "/bin/true": Argument list too long\n'
+    for length, count, code, out in (
+        (131_071, 1, 0, ""),
+        (131_072, 1, 203, reason),
+        (1000, 1000, 0, ""),
+        (1000, 2200, 203, reason),
+    ):
+        variables = [{"name": f"V{number:04}", "value": "x" * (length - 6)} for number in range(count)]
+        entry = manifests.app("box", key, "/bin/true", app={"environment": variables})
+        result = run(rkt, manifests.write(rkt, entry))
+        if code and _is_older(rkt):
+            code, out = 254, ""
+            assert reason.removeprefix("Error: ") in result.err
+        assert (result.code, result.out) == (code, out), (length, count)
 
 
 @pytest.mark.promise("P9")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rkt.appc import isolators
 from rkt.appc.limits import Limits
 from rkt.errors import RktError
-from rkt.stage1.common import outcome
+from rkt.stage1.common import call_filter, outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def app_scope(outcomes: Outcomes, app: App, relaxed: Relaxed, *, no_new_privileg
             option = "capabilities" if name in _CAPABILITIES else "seccomp"
             if relaxed.capabilities if name in _CAPABILITIES else relaxed.seccomp:
                 outcomes.ignored(scope, name, f"--insecure-options={option} switches it off")
+            elif name in _SECCOMP and (unknown := call_filter.unknown_wildcards(isolator.value.set)):
+                outcomes.changed(scope, name, f"rkt does not know {', '.join(unknown)}, and passes over it")
             else:
                 outcomes.enforced(scope, name)
         elif name == isolators.NO_NEW_PRIVILEGES:

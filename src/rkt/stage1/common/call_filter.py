@@ -26,6 +26,8 @@ DEFAULT_TEXT = "default-text"
 DEFAULT_PROGRAMS = ("default-calls", "default-privileged")
 """What rkt's own list is called in an image (``rkt.stage1.common.compiled``)."""
 
+# Words of the appc specification that are no groups of calls.
+_SPECIFIED = ("@appc.io/all", "@appc.io/empty")
 # Older forms, which only 32-bit programs have.
 _CLASSIC = "nice readdir sigaction signal sigpending sigprocmask sigsuspend".split()
 
@@ -91,7 +93,7 @@ def default_programs() -> list[bytes]:
 def system_calls(app: App) -> SystemCalls | None:
     """The app's system call filter; None when an isolator switches filtering off.
 
-    RktError for an unknown name; unknown wildcards are passed over, as rkt does.
+    RktError for an unknown name; unknown wildcards are passed over, as rkt does (``unknown_wildcards``).
     """
     retain = isolators.get(app.isolators, isolators.SECCOMP_RETAIN)
     remove = isolators.get(app.isolators, isolators.SECCOMP_REMOVE)
@@ -113,6 +115,12 @@ def system_calls(app: App) -> SystemCalls | None:
     if retain is None and "execve" in names:
         raise RktError('the system call "execve" is in the remove set: the app could not be executed')
     return SystemCalls(frozenset(names), allow=retain is not None, errno=error)
+
+
+def unknown_wildcards(words: list[str]) -> list[str]:
+    """The groups of calls in a set that stand for nothing here."""
+    groups = [word for word in words if word.startswith("@") and word not in _SPECIFIED]
+    return [word for word in groups if not _wildcard(word)]
 
 
 def _default() -> SystemCalls:

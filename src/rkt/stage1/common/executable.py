@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _HEAD = 4096
 _PT_INTERP = 3
+_STRING_LIMIT = 128 << 10
+_STRINGS_LIMIT = 2 << 20
+_POINTER = 8
 # e_machine of the programs a kernel executes itself: EM_X86_64 and EM_386, EM_AARCH64 and EM_ARM
 _MACHINES = {"x86_64": (62, 3), "aarch64": (183, 40), "i686": (3,)}
 
@@ -100,6 +103,18 @@ def diagnose(root_fd: int, path: str, user: Identity | None = None) -> str:
     interpreter = _interpreter(head)
     reason = _permission(root_fd, interpreter, user) if interpreter else ""
     return f'Unable to execute "{path}": its interpreter cannot be used: {reason}' if reason else ""
+
+
+def overflow(path: str, argv: list[str], environment: list[tuple[str, str]]) -> str:
+    """Why the kernel would not take these arguments and variables (execve(2)), "" when it would.
+
+    128 KiB are the limit for each, a quarter of the usual 8 MiB of stack for all with their pointers.
+    """
+    strings = [*argv, *(f"{name}={value}" for name, value in environment)]
+    sizes = [len(os.fsencode(text)) + 1 for text in strings]
+    if max(sizes) <= _STRING_LIMIT and sum(sizes) + _POINTER * len(sizes) <= _STRINGS_LIMIT:
+        return ""
+    return f'Unable to execute "{path}": {os.strerror(errno.E2BIG)}'
 
 
 def obstacle(root_fd: int, path: str) -> str:

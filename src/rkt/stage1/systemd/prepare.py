@@ -449,6 +449,11 @@ def program(pod: Pod, entry: AppPlan, root_fd: int, ids: IdRange) -> None:
         if reason:
             raise RktError(f"event handler {kind}: {reason}")
     reason = executable.diagnose(root_fd, unit.argv[0], _on_disk(entry.identity, ids))
+    overflow = executable.overflow(unit.argv[0], unit.argv, entry.environment)
+    if overflow and not unit.monitored:
+        # What records how the app ended would have the same environment, and could not be executed either.
+        raise RktError(overflow)
+    reason = reason or overflow
     if reason:
         path = f"rkt/diagnostic/{entry.app.name}"
         _write(pod.stage1_root, path, f"Error: {reason}\n", owner=ids.root)
