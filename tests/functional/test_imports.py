@@ -126,3 +126,11 @@ def test_run_until_the_stage1(rkt: Rkt, image: str) -> None:
     parts = {name.split(".")[1] for name in own(modules) if "." in name}
     assert "stage1" not in parts
     assert rkt.ok("list", "--no-legend").out.count("exited") == 2
+
+
+def test_images_are_not_taken_apart_by_rkt_itself(rkt: Rkt, box: str) -> None:
+    """What reads archives is imported by the worker only."""
+    modules = imported(f"--dir={rkt.dir}", "--insecure-options=image", "fetch", box)
+    assert "rkt.store.confined" in modules
+    apart = ("archive", "extract", "pax", "headers", "confined.reading", "confined.unpacking")
+    assert not {f"rkt.store.{name}" for name in apart} & modules

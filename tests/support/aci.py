@@ -68,17 +68,22 @@ def manifest(name: str, **members: Any) -> dict[str, Any]:
     return {key: member for key, member in value.items() if member is not None}
 
 
-def tar_bytes(image_manifest: dict[str, Any] | bytes, entries: Iterable[Entry]) -> bytes:
-    """The uncompressed archive: rootfs, its entries, the manifest last."""
+def tar_bytes(
+    image_manifest: dict[str, Any] | bytes, entries: Iterable[Entry], *, manifest_first: bool = False
+) -> bytes:
+    """The uncompressed archive: rootfs, its entries, the manifest last unless it is to be first."""
     out = io.BytesIO()
+    data = image_manifest if isinstance(image_manifest, bytes) else json.dumps(image_manifest).encode()
+    info = tarfile.TarInfo("manifest")
+    info.size = len(data)
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        if manifest_first:
+            tar.addfile(info, io.BytesIO(data))
         tar.addfile(_member(directory("")), None)
         for entry in entries:
             tar.addfile(_member(entry), io.BytesIO(entry.content))
-        data = image_manifest if isinstance(image_manifest, bytes) else json.dumps(image_manifest).encode()
-        info = tarfile.TarInfo("manifest")
-        info.size = len(data)
-        tar.addfile(info, io.BytesIO(data))
+        if not manifest_first:
+            tar.addfile(info, io.BytesIO(data))
     return out.getvalue()
 
 

@@ -11,12 +11,21 @@ if TYPE_CHECKING:
     from rkt.store.store import Store
 
 
+def watch_workers(call: Call) -> None:
+    """With ``--debug``: say what the confinement of workers lacks on this machine."""
+    if call.globals.debug:
+        from rkt.store import confined
+
+        confined.on_missing(call.notify("store"))
+
+
 def fetcher(call: Call, store: Store, *, trusted: bool = False, render: bool | None = None) -> Fetcher:
     """A fetcher for this call; images that came with rkt are ``trusted`` and need no signature."""
     from rkt.image.fetch import Fetcher
     from rkt.trust.keystore import Keystore
 
     settings = call.globals
+    watch_workers(call)
     store.max_image_size = call.flags["max-image-size"]
     keystore = None
     if "image" not in settings.insecure:

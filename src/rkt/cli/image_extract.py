@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 
 def run(call: Call) -> int:
+    from rkt.cli.fetching import watch_workers
     from rkt.store.store import Store
 
     if len(call.args) != 2:
         return call.usage()
+    watch_workers(call)
     with Store(call.globals.dir, call.notify("db")) as store:
         key = store.lookup(call.args[0])
 

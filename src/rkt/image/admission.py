@@ -6,6 +6,8 @@ before both have ended well.  All kinds of sources come through here.
 
 from __future__ import annotations
 
+from io import FileIO
+
 from rkt.errors import Context, RktError
 from rkt.store.signature import DETACHED, Signature, SignedCopy
 
@@ -35,6 +37,11 @@ class Plain:
         self._source = source
         self.signature = None
         self.verified = why, ""
+
+    @property
+    def source(self) -> Readable:
+        """The source itself: nobody has to see what is read of it."""
+        return self._source
 
     def read(self, size: int, /) -> bytes:
         return self._source.read(size)
@@ -98,8 +105,11 @@ class Admission:
         *,
         latest: bool = False,
         check: Check = lambda _: None,
+        render: bool = False,
     ) -> str:
         """Import what ``verify`` gave and return its key; ``check`` says whether it is what was asked for.
+
+        ``render``: the image's tree is wanted next.
 
         Raises VerificationError, RktError for what is no image, and what the source raises.
         """
@@ -113,8 +123,12 @@ class Admission:
 
         with SignedCopy(self._store.places) as copy:
             source = _Watched(verified, copy if verified.signature is not None else None)
+            given: Readable = source
+            if isinstance(verified, Plain) and isinstance(verified.source, FileIO):
+                # The file itself: whoever takes it apart reads it.
+                given = verified.source
             try:
-                key = self._store.import_image(source, latest=latest, check=judge)
+                key = self._store.import_image(given, latest=latest, check=judge, render=render)
                 self._note(key, verified, copy)
                 return key
             except VerificationError:

@@ -164,7 +164,7 @@ class Fetcher:
         except OSError as error:
             raise Context("error opening ACI file") from error
         with open(fd, "rb", buffering=0) as file, admission.verify(file, path, detached) as verified:
-            return admission.admit(verified, path)
+            return admission.admit(verified, path, render=self._render)
 
     def _fetch_container(self, reference: Reference) -> str:
         from rkt.image.oci.containers import Containers
@@ -187,7 +187,8 @@ class Fetcher:
         from rkt.image.remote import Target, signature_url
 
         http.split(url)
-        return self._remote().fetch(Target(url, signature_url(url), signature_file=signature))
+        target = Target(url, signature_url(url), signature_file=signature, render=self._render)
+        return self._remote().fetch(target)
 
     def _fetch_name(self, name: ImageName, text: str, signature: str = "", *, guarded: bool = False) -> str:
         """``guarded``: the name comes from another image, not from the user."""
@@ -250,6 +251,8 @@ class Fetcher:
             guarded=True,
             latest=not name.labels.get("version"),
             check=check,
+            # A dependency becomes part of another image's tree.
+            render=self._render and not guarded,
         )
 
     def _fetch_dependency(self, dependency: Dependency) -> str:

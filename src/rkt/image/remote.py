@@ -43,10 +43,10 @@ class Target:
 
     ``signature_url`` is where its signature is, ``signature_file`` a local one used instead ("" for none).
     ``guarded``: the URL comes from a page; ``latest``: no version was asked for; ``check`` gets the manifest
-    and raises RktError for an image that is not the one asked for.
+    and raises RktError for an image that is not the one asked for.  ``render``: its tree is wanted next.
     """
 
-    __slots__ = ("check", "guarded", "latest", "signature_file", "signature_url", "url")
+    __slots__ = ("check", "guarded", "latest", "render", "signature_file", "signature_url", "url")
 
     def __init__(
         self,
@@ -57,8 +57,10 @@ class Target:
         guarded: bool = False,
         latest: bool = False,
         check: Check = lambda _: None,
+        render: bool = False,
     ) -> None:
         self.url = url
+        self.render = render
         self.signature_url = signature_url
         self.signature_file = signature_file
         self.guarded = guarded
@@ -182,7 +184,9 @@ class RemoteFetcher:
             with self._admission.verify(download, target.url, signature) as verified:
                 if not deferred and not self._open(download):
                     return self._unchanged(target, known, download, partial)
-                key = self._admission.admit(verified, target.url, latest=target.latest, check=target.check)
+                key = self._admission.admit(
+                    verified, target.url, latest=target.latest, check=target.check, render=target.render
+                )
             self._note(target, key, download)
         # Whoever waits for the lock finds the result only if it is noted before.
         partial.discard()

@@ -76,6 +76,7 @@ def collect_trees(
                 failed(tree_id, error)
             else:
                 removed(tree_id)
+        store.trees.collect_new()
         store.trees.collect_locks()
 
 

@@ -91,7 +91,7 @@ class PlainReader:
         if self._left is not None:
             self._left -= len(data)
             if self._left < 0:
-                raise _too_large(self.limit)
+                raise too_large(self.limit)
         return data
 
 
@@ -150,7 +150,7 @@ class Decompressor:
                 if self._left is not None:
                     self._left -= len(output)
                     if self._left < 0:
-                        raise _too_large(self.limit)
+                        raise too_large(self.limit)
                 return output
         return b""
 
@@ -197,7 +197,8 @@ def _is_skippable(first: bytes) -> bool:
     return first[1:4] == b"\x2a\x4d\x18" and first[0] & 0xF0 == 0x50
 
 
-def _too_large(limit: int | None) -> RktError:
+def too_large(limit: int | None) -> RktError:
+    """The error of content that is larger than it may be."""
     return RktError(f"the content is larger than {limit} bytes")
 
 
@@ -274,6 +275,12 @@ def _decoders(kind: str) -> tuple[Callable[[], Decoder], int]:
             raise RktError("zstd data cannot be read: the zstandard library is not installed") from None
         return _Zstd, _ZSTD_INPUT
     raise RktError(f"compression {kind} is not known")
+
+
+def load(kind: str) -> None:
+    """Import what ``open_reader`` needs for a file of this kind: later it may not be possible."""
+    if kind in COMPRESSIONS:
+        _decoders(kind)[0]()
 
 
 def open_reader(source: Readable, *, limit: int | None = None) -> PlainReader | Decompressor:

@@ -29,9 +29,13 @@ from rkt.store.layout import MANIFEST, ROOTFS, clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Union
 
     from rkt.store.archive import Reader
+    from rkt.store.checksum import Contents
+
+    Body = Union[Reader, "Bytes"]  # noqa: UP007, a class of this module
 
 _OPEN_DIRECTORIES = 128
 _SMALL = 64 * 1024
@@ -78,6 +82,21 @@ def inner_path(name: str, strip: str) -> str | None:
     return path[len(strip) + 1 :] if path.startswith(strip + "/") else None
 
 
+class Bytes:
+    """The body of an entry that has been read already, in the place of the reader."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read(self) -> bytes:
+        return self._data
+
+    def pieces(self) -> Iterator[tuple[int, memoryview]]:
+        yield 0, memoryview(self._data)
+
+
 class _NowhereError(RktError):
     """A name leads through a link to what is not there."""
 
@@ -101,13 +120,14 @@ class Extractor:
 
     ``strip``: the directory of the archive that becomes the target, other entries but the manifest are
     refused; empty for all of an archive.  ``owner``: set owners, make devices (needs root).  ``shift``:
-    (first id, count) of a user namespace, added to every owner.
+    (first id, count) of a user namespace, added to every owner.  ``contents`` gets the digest of each file.
 
     Raises RktError naming the entry; what has been unpacked then is the caller's to remove.
     """
 
     __slots__ = (
         "_cached",
+        "_contents",
         "_directories",
         "_mode_mask",
         "_owner",
@@ -124,8 +144,10 @@ class Extractor:
         strip: str = ROOTFS,
         owner: bool = True,
         shift: tuple[int, int] | None = None,
+        contents: Contents | None = None,
     ) -> None:
         self._target = target_fd
+        self._contents = contents
         self._strip = strip
         self._prefix = strip + "/" if strip else ""
         self._owner = owner
@@ -149,8 +171,8 @@ class Extractor:
         finally:
             self.close()
 
-    def add(self, entry: Entry, reader: Reader) -> None:
-        """Unpack the entry ``reader`` has just given.
+    def add(self, entry: Entry, reader: Body) -> None:
+        """Unpack the entry ``reader`` has just given, or whose body it is.
 
         For callers that look at the entries too, or unpack several archives into one directory.
         """
@@ -249,7 +271,7 @@ class Extractor:
 
     # What an entry becomes
 
-    def _make(self, path: str, entry: Entry, reader: Reader) -> None:
+    def _make(self, path: str, entry: Entry, reader: Body) -> None:
         parent, _, base = path.rpartition("/")
         place = (parent, base)
         directory = self._directory(parent)
@@ -270,7 +292,7 @@ class Extractor:
             raise RktError(f"{entry.name!r} of the archive is not a directory")
         self._directories[""] = self._attributes(entry)
 
-    def _file(self, directory: int, place: tuple[str, str], entry: Entry, reader: Reader) -> None:
+    def _file(self, directory: int, place: tuple[str, str], entry: Entry, reader: Body) -> None:
         base = place[1]
         try:
             fd = os.open(base, _CREATE, 0o600, dir_fd=directory)
@@ -278,19 +300,7 @@ class Extractor:
             directory = self._clear(directory, place)
             fd = os.open(base, _CREATE, 0o600, dir_fd=directory)
         try:
-            size = entry.stored
-            if entry.segments is not None:
-                os.ftruncate(fd, entry.size)
-                for offset, piece in reader.pieces():
-                    _write_at(fd, piece, offset)
-            elif size > _SMALL:
-                for _, piece in reader.pieces():
-                    files.write_all(fd, piece)
-            elif size:
-                data = reader.read()
-                written = os.write(fd, data)
-                if written < size:
-                    files.write_all(fd, data[written:])
+            self._fill(fd, entry, reader)
             if self._owner:
                 os.fchown(fd, *self._ids(entry.uid, entry.gid))
             os.fchmod(fd, entry.mode & self._mode_mask)
@@ -298,8 +308,33 @@ class Extractor:
                 self._set_xattrs(fd, entry.xattrs)
             time = entry.mtime_ns
             os.utime(fd, ns=(time, time))
+            if self._contents is not None:
+                self._contents.end(fd, entry.size, has_attributes=bool(entry.xattrs))
         finally:
             os.close(fd)
+
+    def _fill(self, fd: int, entry: Entry, reader: Body) -> None:
+        """Write a file's content."""
+        contents = self._contents
+        size = entry.stored
+        if entry.segments is not None:
+            os.ftruncate(fd, entry.size)
+            for offset, piece in reader.pieces():
+                _write_at(fd, piece, offset)
+                if contents is not None:
+                    contents.feed(piece, offset)
+        elif size > _SMALL:
+            for offset, piece in reader.pieces():
+                files.write_all(fd, piece)
+                if contents is not None:
+                    contents.feed(piece, offset)
+        elif size:
+            data = reader.read()
+            written = os.write(fd, data)
+            if written < size:
+                files.write_all(fd, data[written:])
+            if contents is not None:
+                contents.feed(data, 0)
 
     def _make_directory(self, directory: int, place: tuple[str, str], entry: Entry) -> None:
         parent, base = place
@@ -359,21 +394,18 @@ class Extractor:
         if kind != stat.S_IFIFO and not self._owner:
             return
         device = os.makedev(entry.devmajor, entry.devminor) if kind != stat.S_IFIFO else 0
+        mode = entry.mode & self._mode_mask
         try:
-            os.mknod(base, kind | 0o600, device, dir_fd=directory)
+            os.mknod(base, kind | mode, device, dir_fd=directory)
         except FileExistsError:
             directory = self._clear(directory, place)
-            os.mknod(base, kind | 0o600, device, dir_fd=directory)
-        # chmod(2) by name would follow a link, and opening a device for fchmod would act on it.
-        fd = paths.open_child(directory, base, os.O_PATH)
-        try:
-            path = f"/proc/self/fd/{fd}"
-            if self._owner:
-                os.chown(path, *self._ids(entry.uid, entry.gid))
-            os.chmod(path, entry.mode & self._mode_mask)
-            os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
-        finally:
-            os.close(fd)
+            os.mknod(base, kind | mode, device, dir_fd=directory)
+        if self._owner:
+            os.chown(base, *self._ids(entry.uid, entry.gid), dir_fd=directory, follow_symlinks=False)
+        if stat.S_IMODE(os.stat(base, dir_fd=directory, follow_symlinks=False).st_mode) != mode:
+            _change_mode(directory, base, mode)
+        times = (entry.mtime_ns, entry.mtime_ns)
+        os.utime(base, ns=times, dir_fd=directory, follow_symlinks=False)
 
     def _clear(self, directory: int, place: tuple[str, str]) -> int:
         """Remove what has the name of a new entry; the fd of the parent from now on."""
@@ -434,6 +466,18 @@ def is_kept(xattr: str) -> bool:
     if xattr.startswith("user."):
         return not xattr.startswith("user.overlay.")
     return xattr == _CAPABILITY
+
+
+def _change_mode(directory: int, base: str, mode: int) -> None:
+    """chmod(2) of what may not be opened: a device would act."""
+    fd = paths.open_child(directory, base, os.O_PATH)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", mode)
+    except FileNotFoundError:
+        # The jail of a worker has no /proc.  By name a link is followed, but in there it leads nowhere else.
+        os.chmod(base, mode, dir_fd=directory)
+    finally:
+        os.close(fd)
 
 
 def _hard_link(source_directory: int, source: str, directory: int, base: str) -> None:

@@ -2,17 +2,18 @@
 
 ::
 
-    file -> decompress -> hash (second thread)
-                       -> cas/tmp/import-RANDOM
-                       -> layout check, manifest
+    file -> worker: decompress, check the layout -> tree/import-RANDOM (where a tree is wanted)
+         <- plain archive -> SHA-512
+                          -> cas/tmp/import-RANDOM
 
 Then, and only when all of it was right: fsync, exclusive ``imagelocks/KEY``, rename to ``blob/``, manifest
-to ``imageManifest/``, row in the index.  A crash leaves
+to ``imageManifest/``, row in the index; then the tree (``rkt.store.trees``).  A crash leaves
 
-- before the rename: a file in ``cas/tmp`` that nobody locks; ``image gc`` removes it;
+- before the rename: a file in ``cas/tmp`` and a directory in ``tree/`` that nobody locks; ``image gc``
+  removes them;
 - after the rename: a blob without a row, unknown to every command; importing the image again completes
   it, ``image gc`` removes it;
-- after the row: an image.
+- after the row: an image, whose tree is made when it is needed.
 
 The name in the store is the digest, and what is renamed is on disk before, so a blob is never partial.
 """
@@ -23,10 +24,8 @@ import os
 import time
 
 from rkt.appc.image import ImageManifest
-from rkt.errors import RktError
 from rkt.linux import files
-from rkt.store import archive, compression, directories, layout
-from rkt.store.hashing import HashingReader
+from rkt.store import directories, streams
 from rkt.store.index import ImageInfo
 from rkt.store.temporary import TemporaryFile
 
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from rkt.store.directories import Directories
     from rkt.store.hashing import Readable
     from rkt.store.index import Index
+    from rkt.store.trees import NewTree, Trees
 
 
 def import_image(
@@ -47,36 +47,44 @@ def import_image(
     latest: bool,
     limit: int,
     check: Callable[[ImageManifest], None],
+    trees: Trees | None = None,
 ) -> str:
     """Import the image file read from ``source`` and return its key.
 
     ``limit`` are the most bytes it may have uncompressed.  ``check`` gets the manifest once everything has
-    been read, ``source`` to its very end; what it raises keeps the image out.  Raises RktError for anything
-    that is no complete image.
+    been read, ``source`` to its very end; what it raises keeps the image out.  ``trees``: where the image is
+    to be unpacked on the way; that is not done where its tree needs other images too, or seems to be there.
+    Raises RktError for anything that is no complete image.
     """
     places.make()
+    if trees is None:
+        return _import(places, index, source, latest=latest, limit=limit, check=check)[0].key
+    with trees.begin() as tree:
+        image, manifest = _import(
+            places, index, source, latest=latest, limit=limit, check=check, tree=tree, known=trees.known()
+        )
+        if image.checksum and not manifest.dependencies and not manifest.path_whitelist:
+            tree.publish(image.key, checksum=image.checksum, size=image.tree_size)
+    return image.key
+
+
+def _import(
+    places: Directories,
+    index: Index,
+    source: Readable,
+    *,
+    latest: bool,
+    limit: int,
+    check: Callable[[ImageManifest], None],
+    tree: NewTree | None = None,
+    known: list[str] | None = None,
+) -> tuple[streams.ReadImage, ImageManifest]:
     with TemporaryFile(places.temporary, directories.IMPORT_PREFIX) as temporary:
-        content = compression.open_reader(source, limit=limit)
-        if content.kind in ("text", "unknown"):
-            raise RktError("the file is no archive")
-        reader = HashingReader(content, temporary.fd)
-        try:
-            manifest = read_layout(reader)
-            key = reader.key()
-        finally:
-            reader.close()
+        image = streams.read_image(source, temporary.fd, limit=limit, tree=tree, known=known or ())
+        manifest = ImageManifest.decode(image.manifest)
         check(manifest)
-        _publish(places, index, temporary, key=key, manifest=manifest, size=reader.size, latest=latest)
-    return key
-
-
-def read_layout(reader: HashingReader) -> ImageManifest:
-    """Check the layout of an uncompressed image and return its manifest."""
-    image = layout.ImageLayout()
-    tar = archive.Reader(reader)
-    for entry in tar:
-        image.check_entry(entry, tar)
-    return ImageManifest.decode(image.finish())
+        _publish(places, index, temporary, image=image, manifest=manifest, latest=latest)
+    return image, manifest
 
 
 def _publish(
@@ -84,21 +92,21 @@ def _publish(
     index: Index,
     temporary: TemporaryFile,
     *,
-    key: str,
+    image: streams.ReadImage,
     manifest: ImageManifest,
-    size: int,
     latest: bool,
 ) -> None:
+    key = image.key
     with directories.key_lock(places.image_locks, key):
         blob, document = places.blob(key), places.manifest(key)
         for path in (blob, document):
             make_parent(path)
-        if _size(blob) != size:
+        if _size(blob) != image.size:
             temporary.publish(blob)
         if _size(document) <= 0:
             files.write_atomic(document, manifest.encode(), directories.FILE_MODE)
         now = time.time_ns()
-        index.put(ImageInfo(key, manifest.name, times=(now, now), latest=latest, size=size))
+        index.put(ImageInfo(key, manifest.name, times=(now, now), latest=latest, size=image.size))
 
 
 def make_parent(path: str) -> None:

@@ -48,6 +48,11 @@ class ImageLayout:
         self._has_rootfs = False
         self._names: set[str] = set()
 
+    @property
+    def manifest(self) -> bytes | None:
+        """The manifest's bytes once its entry was checked."""
+        return self._manifest
+
     def check_entry(self, entry: Entry, reader: Reader) -> None:
         """Check the entry ``reader`` has just given; reads the body of the manifest.
 

@@ -47,17 +47,14 @@ def _manifest(places: Directories, key: str) -> ImageManifest:
             return ImageManifest.decode(file.read())
     except FileNotFoundError:
         pass
-    from rkt.store import importer
-    from rkt.store.hashing import HashingReader
+    from rkt.store import importer, streams
 
     with open(places.blob(key), "rb", buffering=0) as blob:
-        reader = HashingReader(blob)
-        try:
-            manifest = importer.read_layout(reader)
-            if reader.key() != key:
-                raise RktError(f'image "{key}" in the store is damaged')
-        finally:
-            reader.close()
+        size = os.fstat(blob.fileno()).st_size
+        image = streams.read_image(blob, -1, limit=size)
+    if image.key != key:
+        raise RktError(f'image "{key}" in the store is damaged')
+    manifest = ImageManifest.decode(image.manifest)
     importer.make_parent(path)
     files.write_atomic(path, manifest.encode(), directories.FILE_MODE)
     return manifest
@@ -72,6 +69,8 @@ def _trees(places: Directories) -> Iterable[tuple[str, str, int]]:
     except (FileNotFoundError, PermissionError):
         return
     for name in names:
+        if name.startswith(directories.IMPORT_PREFIX):
+            continue
         path = os.path.join(places.trees, name)
         try:
             if not os.path.exists(os.path.join(path, "rendered")):

@@ -205,18 +205,26 @@ class Store:
         *,
         latest: bool = False,
         check: Callable[[ImageManifest], None] = lambda _: None,
+        render: bool = False,
     ) -> str:
         """Take the image file read from ``source`` into the store and return its key.
 
         ``check`` is called with the manifest after all of the file has been read and before the image
-        enters the store: what it raises keeps the image out.
+        enters the store: what it raises keeps the image out.  ``render``: its tree is wanted next, so it is
+        made on the way where that is possible (root).
         """
         from rkt.store import importer
 
         self.places.make()
         self._hold()
         return importer.import_image(
-            self.places, self._index, source, latest=latest, limit=self.max_image_size, check=check
+            self.places,
+            self._index,
+            source,
+            latest=latest,
+            limit=self.max_image_size,
+            check=check,
+            trees=self.trees if render else None,
         )
 
     def remove(self, key: str) -> None:

@@ -12,6 +12,9 @@ Rendering writes everything, waits until the file system is on disk, and only th
 removing begins with ``rendered``.  So a crash leaves a directory without it, which nobody uses, the next
 rendering replaces and ``image gc`` removes.  A tree is locked exclusively while it changes, shared while
 it is checked; pods need no lock, for gc sees their references.
+
+What is unpacked while its image is imported is ``tree/import-RANDOM`` until the image is in the store.  rkt
+and its worker hold the lock of that name; ``image gc`` removes the directory when nobody does.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 ID_PREFIX = "deps-sha512-"
 HASH, IMAGE, RENDERED = "hash", "image", "rendered"
 _LOCK_MODE = 0o600
+_NEW_PREFIX = directories.IMPORT_PREFIX + "-"
 
 
 class Trees:
@@ -47,12 +51,43 @@ class Trees:
         return os.path.join(self._store.places.trees, tree_id)
 
     def ids(self) -> list[str]:
-        """All trees, complete or not."""
+        """All trees, complete or not; none that is being unpacked."""
+        return [name for name in self._names() if not name.startswith(_NEW_PREFIX)]
+
+    def _names(self) -> list[str]:
         try:
             names = os.listdir(self._store.places.trees)
         except FileNotFoundError:
             return []
         return sorted(names)
+
+    def known(self) -> list[str]:
+        """Hex SHA-256 digests of the manifests of the trees that are there."""
+        from hashlib import sha256
+
+        found = []
+        for tree_id in self.ids():
+            if self.is_rendered(tree_id):
+                try:
+                    with open(os.path.join(self.path(tree_id), "manifest"), "rb") as file:
+                        found.append(sha256(file.read()).hexdigest())
+                except FileNotFoundError:
+                    continue
+        return found
+
+    def begin(self) -> NewTree:
+        """A directory for a tree whose image is not known yet; a context manager."""
+        self._store.places.make_trees()
+        return NewTree(self)
+
+    def collect_new(self) -> None:
+        """Remove what imports that were killed had unpacked."""
+        for name in self._names():
+            if name.startswith(_NEW_PREFIX):
+                path = os.path.join(self._store.places.tree_locks, name)
+                with Lock(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _LOCK_MODE), path) as lock:
+                    if lock.try_exclusive() and lock.is_current():
+                        files.remove_tree(self.path(name), missing_ok=True)
 
     def tree_id(self, key: str) -> str:
         """The ID of the tree an image has, given what its dependencies resolve to now.
@@ -79,17 +114,19 @@ class Trees:
         if not rebuild and self.is_rendered(tree_id) and self._index.tree_size(tree_id) is not None:
             return tree_id
         self._store.places.make_trees()
-        with self._lock(tree_id):
+        with self.lock(tree_id) as lock:
             if rebuild or not self.is_rendered(tree_id):
                 self._remove(tree_id)
                 try:
-                    self._fill(tree_id, layers)
+                    size = self._fill(tree_id, layers, lock)
                 except BaseException:
                     self._remove(tree_id)
                     raise
-            from rkt.store import checksum
+            else:
+                from rkt.store import checksum
 
-            self._index.put_tree(tree_id, key, checksum.tree_size(self.path(tree_id)))
+                size = checksum.tree_size(self.path(tree_id))
+            self._index.put_tree(tree_id, key, size)
         return tree_id
 
     def check(self, tree_id: str) -> None:
@@ -98,16 +135,12 @@ class Trees:
 
         if not self.is_rendered(tree_id):
             raise RktError(f'tree "{tree_id}" is not rendered')
-        with self._lock(tree_id, shared=True):
-            with open(os.path.join(self.path(tree_id), HASH)) as file:
-                expected = file.read().strip()
-            found = checksum.tree_checksum(self.path(tree_id))
-        if found != expected:
-            raise RktError(f"wrong tree hash: {found}, expected: {expected}")
+        with self.lock(tree_id, shared=True), open(os.path.join(self.path(tree_id), HASH)) as file:
+            checksum.check(self.path(tree_id), file.read())
 
     def remove(self, tree_id: str) -> None:
         """Remove a tree; one that is gone already is fine."""
-        with self._lock(tree_id):
+        with self.lock(tree_id):
             self._remove(tree_id)
             self._index.remove_tree(tree_id)
 
@@ -129,26 +162,54 @@ class Trees:
     def _layers(self, key: str) -> list[Layer]:
         return dependencies.layers(self._store, key)
 
-    def _lock(self, tree_id: str, *, shared: bool = False) -> Lock:
+    def lock(self, tree_id: str, *, shared: bool = False) -> Lock:
+        """The lock of a tree."""
         return directories.key_lock(self._store.places.tree_locks, tree_id, shared=shared, mode=_LOCK_MODE)
 
-    def _fill(self, tree_id: str, layers: list[Layer]) -> None:
-        from rkt.linux import paths
-        from rkt.store import checksum, unpack
+    def _fill(self, tree_id: str, layers: list[Layer], lock: Lock) -> int:
+        from rkt.store import unpack
 
         directory = self.path(tree_id)
         files.make_directory(directory, 0o755)
-        unpack.extract_layers(self._store, layers, directory)
-        _write(directory, HASH, checksum.tree_checksum(directory))
-        _write(directory, IMAGE, layers[0].key)
+        checksum, size = unpack.extract_layers(self._store, layers, directory, lock=lock.fd)
+        return size + self._seal(directory, tree_id, layers[0].key, checksum)
+
+    def adopt(self, directory: str, key: str, *, checksum: str, size: int) -> None:
+        """Make a directory with an unpacked image the tree of that image, unless there is one already."""
+        from rkt.appc.rendering import Layer
+
+        tree_id = _id([Layer(key, 0)])
+        with self.lock(tree_id):
+            if not self.is_rendered(tree_id):
+                self._remove(tree_id)
+                try:
+                    size += self._seal(directory, tree_id, key, checksum)
+                except BaseException:
+                    self._remove(tree_id)
+                    raise
+                self._index.put_tree(tree_id, key, size)
+
+    def _seal(self, directory: str, tree_id: str, key: str, digest: str) -> int:
+        """Complete what was unpacked, give it the tree's name, say that it is complete; the bytes added."""
+        from rkt.linux import paths
+        from rkt.store import checksum
+
+        path = self.path(tree_id)
+        document = checksum.document(digest)
+        _write(directory, HASH, document)
+        _write(directory, IMAGE, key)
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             paths.sync_filesystem(fd)
-            _write(directory, RENDERED, "")
+            if directory != path:
+                os.rename(directory, path)
+                files.fsync_directory(self._store.places.trees)
+            _write(path, RENDERED, "")
             os.fsync(fd)
         finally:
             os.close(fd)
         files.fsync_directory(self._store.places.trees)
+        return len(document) + len(key)
 
     def _remove(self, tree_id: str) -> None:
         directory = self.path(tree_id)
@@ -158,6 +219,50 @@ class Trees:
         except FileNotFoundError:
             pass
         files.remove_tree(directory, missing_ok=True)
+
+
+class NewTree:
+    """The directory of a tree to be: filled through ``fd``, then published or removed."""
+
+    __slots__ = ("_lock", "_path", "_trees", "fd")
+
+    def __init__(self, trees: Trees) -> None:
+        name = f"{_NEW_PREFIX}{os.urandom(8).hex()}"
+        self._trees = trees
+        self._path = trees.path(name)
+        self.fd = -1
+        self._lock = trees.lock(name)
+        try:
+            files.make_directory(self._path, 0o755)
+            self.fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def lock(self) -> int:
+        """The fd that holds the lock: while somebody has it, the directory is not removed by others."""
+        return self._lock.fd
+
+    def publish(self, key: str, *, checksum: str, size: int) -> None:
+        """Make it the tree of the image ``key``, which is in the store."""
+        self._trees.adopt(self._path, key, checksum=checksum, size=size)
+
+    def close(self) -> None:
+        """Remove it, unless it was published."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        files.remove_tree(self._path, missing_ok=True)
+        if self._lock.fd >= 0:
+            os.unlink(self._lock.path)
+        self._lock.close()
+
+    def __enter__(self) -> NewTree:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _id(layers: list[Layer]) -> str:

@@ -1,10 +1,6 @@
-"""Unpacks images of the store: one alone, or one with its dependencies as they make up a root file system.
+"""Unpacks images of the store, in a worker: one alone, or one with its dependencies.
 
-Which entry of which image counts is decided by ``rkt.appc.rendering``, from the top image down.  Every blob
-is hashed again while it is read, so what is unpacked is what the key says.
-
-A hard link whose target is hidden by a higher image, or by a whitelist, stands for its content all the
-same: the first such link takes the target's place in the archive, further ones link to it.
+Every blob is hashed again while it is handed to the worker, so what is unpacked is what the key says.
 """
 
 from __future__ import annotations
@@ -13,9 +9,9 @@ import os
 
 from rkt.appc import rendering
 from rkt.errors import RktError
-from rkt.store import archive, dependencies, layout
-from rkt.store.extract import Extractor, LinkPlan
-from rkt.store.hashing import HashingReader
+from rkt.store import dependencies, layout
+from rkt.store.confined import Worker
+from rkt.store.streams import Feeder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,78 +34,61 @@ def extract_rendered(store: Store, key: str, directory: str, *, rootfs_only: boo
     _extract(store, dependencies.layers(store, key), directory, rootfs_only=rootfs_only, shift=shift)
 
 
-def extract_layers(store: Store, found: Sequence[Layer], directory: str) -> None:
-    """What ``dependencies.layers`` gave, as ``manifest`` and ``rootfs/`` in a directory that exists."""
-    _extract(store, found, directory, rootfs_only=False, shift=None)
+def extract_layers(store: Store, found: Sequence[Layer], directory: str, *, lock: int) -> tuple[str, int]:
+    """What ``dependencies.layers`` gave, as ``manifest`` and ``rootfs/`` in a directory that exists.
+
+    ``lock``: the fd of the directory's lock, which the worker holds too for as long as it lives.  Returns the
+    checksum of what is there then, and its size (``checksum.summary``).
+    """
+    answer = _extract(store, found, directory, rootfs_only=False, shift=None, lock=lock)
+    checksum, size = answer.get("checksum"), answer.get("size")
+    if not isinstance(checksum, str) or not isinstance(size, int):
+        raise RktError("the answer of the worker for a tree cannot be understood")
+    return checksum, size
 
 
 def _extract(
-    store: Store, found: Sequence[Layer], directory: str, *, rootfs_only: bool, shift: Shift
-) -> None:
-    plain = len(found) == 1 and not found[0].whitelist
-    selections = [None] if plain else _select(store, found)
-    strip = layout.ROOTFS if rootfs_only else ""
+    store: Store,
+    found: Sequence[Layer],
+    directory: str,
+    *,
+    rootfs_only: bool,
+    shift: Shift,
+    lock: int = -1,
+) -> dict[str, object]:
+    select = len(found) > 1 or bool(found[0].whitelist)
+    sizes = {layer.key: _size(store, layer.key) for layer in found}
+    arguments: dict[str, object] = {
+        "images": [
+            {
+                "key": layer.key,
+                "level": layer.level,
+                "whitelist": list(layer.whitelist),
+                "size": sizes[layer.key],
+            }
+            for layer in found
+        ],
+        "select": select,
+        "strip": layout.ROOTFS if rootfs_only else "",
+        "shift": shift,
+        "summary": lock >= 0,
+    }
     target = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with Extractor(target, strip=strip, owner=os.geteuid() == 0, shift=shift) as extractor:
-            for layer, selection in zip(found, selections, strict=True):
-                _extract_layer(store, layer.key, extractor, selection)
-            extractor.finish()
+        with Feeder() as feeder:
+            fds = [target, feeder.reader, *([lock] if lock >= 0 else [])]
+            with Worker("confined.unpacking:unpack", arguments, fds) as worker:
+                feeder.started()
+                for layer in [*found, *found] if select else found:
+                    with store.open_blob(layer.key) as blob:
+                        if not feeder.feed(blob, sizes[layer.key], layer.key):
+                            break
+                feeder.close()
+                return worker.wait()
     finally:
         os.close(target)
 
 
-def _extract_layer(store: Store, key: str, extractor: Extractor, selection: _Selection | None) -> None:
+def _size(store: Store, key: str) -> int:
     with store.open_blob(key) as blob:
-        source = HashingReader(blob)
-        try:
-            reader = archive.Reader(source)
-            for entry in reader:
-                if selection is None or selection.adapt(entry):
-                    extractor.add(entry, reader)
-            found = source.key()
-        finally:
-            source.close()
-    if found != key:
-        raise RktError(f'image "{key}" in the store is damaged: its content has another digest')
-
-
-class _Selection:
-    """The entries of one image that are wanted, by their clean names."""
-
-    __slots__ = ("_links", "_wanted")
-
-    def __init__(self, entries: Sequence[archive.Entry], wanted: set[str]) -> None:
-        self._wanted = wanted
-        self._links = LinkPlan(entries, wanted.__contains__, strip="")
-
-    def adapt(self, entry: archive.Entry) -> bool:
-        """Whether the entry is made; changes it where a link takes the place of a name left out."""
-        path = layout.clean(entry.name)
-        moved = self._links.moved
-        if path not in self._wanted:
-            if path not in moved or entry.type == archive.LINK:
-                return False
-            entry.name = moved[path]
-        elif entry.type == archive.LINK:
-            target = self._links.targets[path]
-            entry.linkname = moved.get(target, target)
-            return entry.linkname != path
-        return True
-
-
-def _select(store: Store, found: Sequence[Layer]) -> list[_Selection | None]:
-    """Read the headers of all images and decide, from the top down."""
-    selector = rendering.Selector(found)
-    selections: list[_Selection | None] = []
-    for position, layer in enumerate(found):
-        selector.start(position)
-        with store.open_blob(layer.key) as blob:
-            entries = list(archive.Reader(blob, seek=True))
-        wanted = {layout.MANIFEST} if position == 0 else set()
-        for entry in entries:
-            path = layout.clean(entry.name)
-            if path and selector.wants(path, directory=entry.type == archive.DIRECTORY):
-                wanted.add(path)
-        selections.append(_Selection(entries, wanted))
-    return selections
+        return os.fstat(blob.fileno()).st_size

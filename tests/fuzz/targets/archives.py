@@ -109,8 +109,12 @@ def _compare(data: bytes, ours: list[tuple[Entry, bytes | None]]) -> None:
 
 
 def _same(ours: str, theirs: str) -> bool:
-    """tarfile reads a long name of GNU tar up to a NUL, even beyond its size."""
-    return theirs.strip("/").startswith(ours.strip("/"))
+    """tarfile reads a long name of GNU tar up to a NUL, even beyond its size.
+
+    It also takes the field of the prefix for one where the header is not of the kind that has it.
+    """
+    mine, other = ours.strip("/"), theirs.strip("/")
+    return other.startswith(mine) or other.endswith("/" + mine)
 
 
 def _body(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:

@@ -28,6 +28,7 @@ def known_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "TASKS", dict(tasks.TASKS))
     monkeypatch.setattr(confined, "_START", confined._START)
     monkeypatch.setattr(confined, "_listeners", [])
+    monkeypatch.setattr(confined, "_told", set())
     worker.install()
 
 

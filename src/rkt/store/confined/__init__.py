@@ -44,22 +44,18 @@ program.main()
 """
 
 _listeners: list[Callable[[str], object]] = []
+_told: set[str] = set()
 
 
 def on_missing(listener: Callable[[str], object]) -> None:
     """Have ``listener`` told, once each, what of the confinement this machine lacks (``--debug``)."""
-    _listeners[:] = [_once(listener)]
+    _listeners[:] = [listener]
 
 
-def _once(listener: Callable[[str], object]) -> Callable[[str], object]:
-    told: set[str] = set()
-
-    def tell(text: str) -> None:
-        if text not in told:
-            told.add(text)
-            listener(text)
-
-    return tell
+def _tell(text: str) -> None:
+    if _listeners and text not in _told:
+        _told.add(text)
+        _listeners[0](text)
 
 
 class Worker:
@@ -119,9 +115,8 @@ class Worker:
         finally:
             self.kill()
         answer = answers.decode(data, status=status, task=self._task)
-        for listener in _listeners:
-            for text in answer.missing:
-                listener(text)
+        for text in answer.missing:
+            _tell(text)
         return answer.result()
 
     def kill(self) -> None:

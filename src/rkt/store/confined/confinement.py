@@ -52,6 +52,8 @@ copy_file_range fadvise64 fallocate fchmod fchown fchownat fgetxattr flistxattr 
 ftruncate getdents64 linkat mkdirat mknodat openat openat2 readlinkat renameat renameat2 statx symlinkat
 unlinkat utimensat
 """
+# By path, and not governed by Landlock.
+_JAIL_CALLS = "chmod fchmodat"
 _CLONE_THREAD = 0x10000
 # Duplicating and asking; F_SETOWN and O_ASYNC would have the kernel send signals.
 _FCNTL = (0, 1, 2, 3, 1030)  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC
@@ -65,18 +67,17 @@ def confine(fds: Sequence[int], *, trees: bool) -> list[str]:
     rkt, does not allow to give up, in words.  Directories keep their numbers but are new descriptions.
     """
     missing: list[str] = []
-    program = _compile_filter(trees, missing)  # while its tables can be imported
+    _import_tables()
     directories = [fd for fd in fds if stat.S_ISDIR(os.fstat(fd).st_mode)]
     capabilities.set_no_new_privileges()
     process.set_dumpable(False)
     os.umask(0)
     _close_others(fds)
-    if trees and os.geteuid() == 0:
-        _jail(directories, missing)
+    jailed = trees and os.geteuid() == 0 and _jail(directories, missing)
     _set_limits()
     _drop_capabilities(_CAPABILITIES if trees else ())
     _restrict_paths(directories, missing)
-    _load_filter(program, missing)
+    _filter_calls(_calls(trees=trees, jailed=jailed), missing)
     return missing
 
 
@@ -88,7 +89,7 @@ def _close_others(fds: Sequence[int]) -> None:
     os.closerange(last + 1, 1 << 30)
 
 
-def _jail(directories: Sequence[int], missing: list[str]) -> None:
+def _jail(directories: Sequence[int], missing: list[str]) -> bool:
     attributes = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
     try:
         for fd in directories:
@@ -107,6 +108,8 @@ def _jail(directories: Sequence[int], missing: list[str]) -> None:
             os.close(empty)
     except OSError as error:
         missing.append(f"workers have no root directory of their own: {error.strerror}")
+        return False
+    return True
 
 
 def _set_limits() -> None:
@@ -139,33 +142,39 @@ def _restrict_paths(directories: Sequence[int], missing: list[str]) -> None:
         missing.append(f"workers are not under Landlock: {error.strerror}")
 
 
-def _compile_filter(trees: bool, missing: list[str]) -> bytes:
-    """The filter of system calls; nothing where there are no tables for this architecture."""
-    names = (_STREAM_CALLS + (_TREE_CALLS if trees else "")).split()
-    conditions = {
-        "clone": [[seccomp.Comparison(0, "&", _CLONE_THREAD, _CLONE_THREAD)]],
-        "fcntl": [[seccomp.Comparison(1, "&", command, 0xFFFFFFFF)] for command in _FCNTL],
-    }
-    if trees:
-        conditions["ioctl"] = [[seccomp.Comparison(1, "==", number)] for number in _IOCTL]
+def _import_tables() -> None:
+    """Later nothing can be imported."""
     try:
-        return seccomp.compile_filter(
-            [*names, *conditions],
+        seccomp.is_known("read")
+    except RktError:
+        # There are none for this architecture; loading the filter says so.
+        pass
+
+
+def _calls(*, trees: bool, jailed: bool) -> dict[str, list[list[seccomp.Comparison]] | None]:
+    """The system calls that are allowed; a call with conditions if one alternative holds."""
+    words = _STREAM_CALLS + (_TREE_CALLS if trees else "") + (_JAIL_CALLS if jailed else "")
+    calls: dict[str, list[list[seccomp.Comparison]] | None] = dict.fromkeys(words.split())
+    calls["clone"] = [[seccomp.Comparison(0, "&", _CLONE_THREAD, _CLONE_THREAD)]]
+    calls["fcntl"] = [[seccomp.Comparison(1, "&", command, 0xFFFFFFFF)] for command in _FCNTL]
+    if trees:
+        calls["ioctl"] = [[seccomp.Comparison(1, "==", number)] for number in _IOCTL]
+    return calls
+
+
+def _filter_calls(calls: dict[str, list[list[seccomp.Comparison]] | None], missing: list[str]) -> None:
+    try:
+        program = seccomp.compile_filter(
+            calls,
             allow=True,
             action=seccomp.refuse(errno.EPERM),
-            conditions=conditions,
+            conditions={name: conditions for name, conditions in calls.items() if conditions is not None},
             # The C library goes on with clone(2), whose flags can be looked at.
             exceptions={"clone3": seccomp.refuse(errno.ENOSYS)},
             native=True,
         )
+        seccomp.load(program)
     except RktError as error:
         missing.append(f"workers have no filter of system calls: {error}")
-        return b""
-
-
-def _load_filter(program: bytes, missing: list[str]) -> None:
-    try:
-        if program:
-            seccomp.load(program)
     except OSError as error:
         missing.append(f"workers have no filter of system calls: {error.strerror}")

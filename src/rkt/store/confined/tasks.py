@@ -8,7 +8,11 @@ STREAMS = "streams"
 TREES = "trees"
 """Also makes, changes and removes what lies below the directories it was given."""
 
-TASKS: dict[str, str] = {}
+TASKS: dict[str, str] = {
+    "confined.reading:read_image": STREAMS,
+    "confined.reading:unpack_image": TREES,
+    "confined.unpacking:unpack": TREES,
+}
 """What is run, ``MODULE:FUNCTION`` below ``rkt.store``, with its profile (STREAMS or TREES).
 
 FUNCTION takes the arguments and the numbers of its fds, in the order in which the caller passed them, and
