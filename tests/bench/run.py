@@ -27,6 +27,8 @@ from collections.abc import Callable
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests"))
 
+import images  # noqa: E402
+
 from support import aci  # noqa: E402
 
 RKT = os.path.join(ROOT, "bin", "rkt")
@@ -298,6 +300,26 @@ def plugins(bench: Bench) -> None:
     quiet("ip", "netns", "delete", "bench")
 
 
+def fetch_file(bench: Bench) -> None:
+    """An image file into an empty store, rendered, beside unpacking it with tar and hashing it."""
+    image = images.build(os.path.join(bench.base, "large.aci"))
+    rkt = [bench.rkt[0], "", *bench.rkt[2:]]
+    contenders = [
+        Contender(name, argv, lambda: images.empty(bench.base))
+        for name, argv in images.commands(rkt, bench.base, image)
+    ]
+    bench.table(
+        f"ACI of {images.TARGET // 10**6} MB ({os.path.getsize(image) // 10**6} MB compressed), store empty",
+        contenders,
+        "tar -xzf",
+    )
+    argv = images.fetch_command(rkt, os.path.join(bench.base, "fetched"), image)
+    most = images.peak(argv, ENVIRONMENT)
+    images.empty(bench.base)
+    bench.lines += [f"Peak memory of rkt fetch, all its processes together: {most / 2**20:.0f} MiB", ""]
+    print(bench.lines[-2])
+
+
 def podman(bench: Bench, name: str = "podman run", network: str = "none", *options: str) -> Contender:
     command = [
         "podman",
@@ -376,7 +398,7 @@ def enter_namespaces() -> None:
     )
 
 
-TABLES = {"start-up": start_up, "run": run_true, "network": run_network}
+TABLES = {"start-up": start_up, "run": run_true, "network": run_network, "image": fetch_file}
 
 
 def main() -> None:
