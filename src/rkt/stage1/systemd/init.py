@@ -120,8 +120,8 @@ def run(pod: Pod, flags: RunFlags, lock_fd: int, *, strict: bool = False) -> Non
         with Background(lambda: _enter_cgroup(plan, host)) as moved:
             if selection.kind(networks) == selection.NONE:
                 moved.start()
-            network = _set_up_network(plan, networks)
             undo.network = True
+            network = _set_up_network(plan, networks, undo)
             moved.start()
             _set_parameters(plan)
             plans.set_environment(plan, plans.metadata_url(flags, network.host_ip))
@@ -150,7 +150,7 @@ def _enter_cgroup(plan: Plan, host: Host) -> str:
 class _Undo:
     """The way back: the namespaces and cgroups this process came from, and what is to be taken down there.
 
-    ``network``: the pod has one.  A setup that fails takes down by itself what it has begun.
+    ``network``: the pod may have one.  A setup that fails takes down by itself what it has begun.
     """
 
     __slots__ = ("cgroups", "flags", "namespaces", "network", "pod")
@@ -184,7 +184,7 @@ def _link_flavor(pod: Pod) -> None:
         pass
 
 
-def _set_up_network(plan: Plan, networks: list[tuple[str, str]]) -> NetworkSetup:
+def _set_up_network(plan: Plan, networks: list[tuple[str, str]], undo: _Undo) -> NetworkSetup:
     pod, flags = plan.pod, plan.flags
     ports = forwarding.forwarded_ports(pod.manifest)
     request = lifecycle.NetworkRequest(
@@ -202,6 +202,7 @@ def _set_up_network(plan: Plan, networks: list[tuple[str, str]]) -> NetworkSetup
     try:
         return lifecycle.setup(request)
     except (RktError, OSError) as error:
+        undo.network = False  # it has undone what it had begun, or said what it could not
         raise RktError("failed to setup network", hint=getattr(error, "hint", "")) from error
 
 
