@@ -122,7 +122,9 @@ def read(path: str) -> NetworkConfig:
         raise
     except FileNotFoundError as exc:
         raise RktError(f"error loading network configuration {path}") from exc
-    except (OSError, UnicodeDecodeError, RktError) as exc:
+    except UnicodeDecodeError:
+        raise RktError(f"error loading network configuration {path}: not text in UTF-8") from None
+    except (OSError, RktError) as exc:
         # One sentence, because only the outermost and the innermost cause are shown.
         raise RktError(f"error loading network configuration {path}: {one_line(exc)}") from None
 

@@ -121,6 +121,14 @@ def test_malformed_files_are_named(tmp_path: os.PathLike[str], content: str) -> 
     assert path in str(caught.value)
 
 
+def test_a_file_that_is_no_text(tmp_path: os.PathLike[str]) -> None:
+    path = os.path.join(tmp_path, "10-n.conf")
+    with open(path, "wb") as file:
+        file.write(b'{"name": "\xff", "type": "t"}')
+    with pytest.raises(RktError, match=r"/10-n\.conf: not text in UTF-8$"):
+        configuration.read(path)
+
+
 def test_places_hide_each_other_by_network_name(tmp_path: os.PathLike[str]) -> None:
     places = [os.path.join(tmp_path, place) for place in ("user", "local", "system")]
     for number, place in enumerate(places):
