@@ -90,7 +90,9 @@ def test_between_looking_and_claiming_nobody_else_can_look(host: Host) -> None:
     first.stdin.write("\n")
     first.stdin.flush()
     assert "error" not in answer(first)
-    assert answer(second)["error"] == REFUSED
+    refused = answer(second)
+    assert refused["error"] == REFUSED
+    assert refused["said"] == ["waiting for another pod that is being given a port of this one"]
     end(first, second)
     assert host.teardown() == []
     assert host.teardown("bbbbbbbb" + OTHER[8:]) == []

@@ -130,12 +130,23 @@ def lock_file(
     raise RktError(f"lock file {path} is replaced again and again")
 
 
-def lock_ranges(fd: int, ranges: Iterable[tuple[int, int]]) -> None:
+def lock_ranges(
+    fd: int, ranges: Iterable[tuple[int, int]], waiting: Callable[[], object] | None = None
+) -> None:
     """Lock ranges of bytes, (first, count), of a file that is open for writing, waiting for each.
+
+    ``waiting`` is called once if somebody else has to let go first.
 
     The bytes need not be there.  Two processes that want some of the same never wait for each other: both
     take them in ascending order.  Unlike flock(2), such a lock belongs to the process, and goes when that
     closes any fd of the file.
     """
     for first, count in sorted(ranges):
+        if waiting is not None:
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, count, first)
+                continue
+            except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, says fcntl(2)
+                waiting()
+                waiting = None
         fcntl.lockf(fd, fcntl.LOCK_EX, count, first)

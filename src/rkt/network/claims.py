@@ -24,7 +24,7 @@ from rkt.network.forwarding import ForwardedPort
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 DIRECTORY = "/run/rkt/ports"
 _LOCK = ".lock"
@@ -80,14 +80,19 @@ class Claim:
             return False
 
 
-def take(uuid: str, pod_dir: str, ports: list[ForwardedPort]) -> None:
+def take(uuid: str, pod_dir: str, ports: list[ForwardedPort], notify: Callable[[str], None]) -> None:
     """Claim ports for a pod whose directory the caller has locked; it is in the host's namespace.
 
-    RktError when another running pod has one of them.
+    RktError when another running pod has one of them.  ``notify`` is told when another pod is just being
+    given one.
     """
+
+    def waiting() -> None:
+        notify("waiting for another pod that is being given a port of this one")
+
     files.make_directory(DIRECTORY, 0o700, parents=True)
     mine = Claim(uuid, os.path.abspath(pod_dir), _namespace(), ports)
-    with _locked([(port.host_port, port.count) for port in ports]):
+    with _locked([(port.host_port, port.count) for port in ports], waiting):
         for other in _others(mine):
             conflict = any(a.conflicts_with(b) for a in ports for b in other.ports)
             if conflict and other.is_live:
@@ -127,13 +132,13 @@ def give_back(uuid: str) -> None:
             record.unlink(os.path.join(DIRECTORY, name))
 
 
-def _locked(ranges: list[tuple[int, int]]) -> Lock:
+def _locked(ranges: list[tuple[int, int]], waiting: Callable[[], object] | None = None) -> Lock:
     """The lock file with these bytes locked; to be used in ``with``."""
     path = os.path.join(DIRECTORY, _LOCK)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     lock = Lock(fd, path)
     try:
-        lock_ranges(fd, ranges)
+        lock_ranges(fd, ranges, waiting)
     except BaseException:
         lock.close()
         raise

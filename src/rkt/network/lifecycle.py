@@ -246,7 +246,7 @@ class _Setup:
         if self.request.ports:
             from rkt.network import claims, conflicts
 
-            claims.take(self.request.uuid, self.pod_dir, self.request.ports)
+            claims.take(self.request.uuid, self.pod_dir, self.request.ports, self.request.notify)
             conflicts.check_host(self.request.ports)
         netns = namespace.new_path()
         record.save_netns(self.pod_dir, netns)
