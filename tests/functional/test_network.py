@@ -294,6 +294,40 @@ def test_after_a_reboot(host: Host, clean: None) -> None:
     assert host.teardown() == []
 
 
+_BRIDGE = {"type": "bridge", "bridge": "testbr0", "isGateway": True, "ipMasq": True}
+_RATES = {"ingressRate": 8000000, "ingressBurst": 8000000, "egressRate": 8000000, "egressBurst": 8000000}
+_AFTER = {
+    "bridge": [_BRIDGE],
+    "macvlan": [{"type": "macvlan", "master": "up0"}],
+    "tuning": [{"type": "ptp"}, {"type": "tuning", "mtu": 1400, "mac": "02:00:00:00:00:17"}],
+    "bandwidth": [{"type": "ptp"}, {"type": "bandwidth", **_RATES}],
+    "firewall": [_BRIDGE, {"type": "firewall"}],
+    "portmap": [{"type": "ptp"}, {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}],
+    "sbr": [{"type": "ptp"}, {"type": "sbr"}],
+}
+
+
+@pytest.mark.promise("P7")
+@pytest.mark.parametrize("kind", _AFTER)
+def test_each_plugin_after_a_reboot(host: Host, clean: None, kind: str) -> None:
+    """Some cannot take back what was in a namespace that is gone: with it went all that they had made."""
+    plugins = [{**_AFTER[kind][0], "ipam": default_ipam()}, *_AFTER[kind][1:]]
+    host.network("10-n.conflist", {"cniVersion": "1.0.0", "name": "n", "plugins": plugins})
+    before = host.state()["links"]
+    done, _ = host.setup("n", ports=[("tcp", "", 8080, 80)] if kind == "portmap" else [])
+    assert "error" not in done
+    host.ok("umount", done["netns"])
+    host.ok("rm", done["netns"])
+    for link in set(host.state()["links"]) - set(before):
+        host.run("ip", "link", "delete", link)
+    for table in ("nat", "filter", "raw"):
+        host.ok("iptables", "-t", table, "-F")
+        host.ok("iptables", "-t", table, "-X")
+    host.run("rm", "-r", "/run/rkt")
+    assert host.state()["leases"]
+    assert host.teardown() == []
+
+
 @pytest.mark.promise("P7")
 def test_after_a_reboot_without_iptables(host: Host, clean: None) -> None:
     """Uninstalled meanwhile: what it has made is gone with the last start of the machine, or still there."""

@@ -23,6 +23,7 @@ _LEAST_SECONDS = 1.0
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rkt.network.attachment import Step
     from rkt.network.configuration import NetworkConfig
 
 
@@ -171,16 +172,25 @@ class _Teardown:
             left = self.deadline - time.monotonic()
             invocation.time_limit = min(most, max(left / 2, _LEAST_SECONDS))
             try:
-                if step.path:
-                    text = network.text(step, network.previous)
-                    plugins.run("DEL", step.path, text, invocation=invocation, version=network.version)
-                else:
-                    leases.release(network, step, invocation)
+                self._delete_step(network, step, invocation)
             except RktError as exc:
                 if number < done:
                     fault = fault or exc
         if fault is not None:
             raise fault
+
+    def _delete_step(self, network: Network, step: Step, invocation: plugins.Invocation) -> None:
+        """DEL of one plugin, or what takes its place: it is not there any more, or the namespace is not,
+        without which some (``sbr``) fail over what has gone with it."""
+        if step.path:
+            text = network.text(step, network.previous)
+            try:
+                plugins.run("DEL", step.path, text, invocation=invocation, version=network.version)
+                return
+            except RktError:
+                if self.netns or step.type not in leases.CONTAINED:
+                    raise
+        leases.release(network, step, invocation)
 
     def _forget(self, attachment: Attachment) -> None:
         self.record.attachments.remove(attachment)
