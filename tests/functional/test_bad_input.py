@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import pod_manifests as manifests
 import pytest
 
 from support import aci, driver, machine
@@ -35,12 +36,14 @@ def unchanged(rkt: driver.Rkt, box: str, clean_machine: None) -> Callable[..., d
         rkt.ok("--insecure-options=image", "run", "--net=none", _stage1(flavor), box)
     rkt.ok("gc", "--grace-period=0s")
 
-    def run(*words: str, naming: str, **options: object) -> driver.Result:
+    def run(*words: str, naming: str, hint: str = "", **options: object) -> driver.Result:
         before, files = machine.Snapshot(), _files(rkt)
         result = rkt(*words, **options)
         assert result.code == 254, result
         assert result.out == "", result
         said = [line for line in result.err.splitlines() if not line.startswith("networking: ")]
+        if hint:
+            assert hint in said.pop(), result
         assert len(said) == 1, result
         assert naming in said[0], result
         assert _files(rkt) == files
@@ -61,14 +64,94 @@ def unchanged(rkt: driver.Rkt, box: str, clean_machine: None) -> Callable[..., d
         (["--user=/no/such/file"], "/no/such/file"),
         (["--volume=v,kind=host,source=/nonexistent", "--mount=volume=v,target=/v"], "/nonexistent"),
         (["--mount=volume=v,target=/v"], 'volume "v" not found'),
+        (["--volume=v,kind=host,source=/dev/nodevice", "--mount=volume=v,target=/v"], "/dev/nodevice"),
         (["--name=Not_A_Name"], "Not_A_Name"),
-        (["--bogus"], "--bogus"),
     ],
 )
 def test_run_of_a_good_image(
     unchanged: Callable[..., driver.Result], box: str, flavor: str, words: list[str], naming: str
 ) -> None:
     unchanged("--insecure-options=image", "run", "--net=none", _stage1(flavor), box, *words, naming=naming)
+
+
+LIMITS = (
+    (["--caps-retain=CAP_FLY"], '"CAP_FLY"'),
+    (["--caps-retain=CAP_KILL", "--caps-remove=CAP_CHOWN"], "both --caps-retain and --caps-remove"),
+    (["--seccomp=mode=remove,levitate"], '"levitate"'),
+    (["--seccomp=mode=remove,errno=EFLY,chmod"], '"EFLY"'),
+    (["--memory=0"], "memory limit of 0 bytes"),
+    (["--cpu=0"], "resource/cpu"),
+    (["--cpu-shares=1"], "between 2 and 262144"),
+    (["--oom-score-adj=1001"], "between -1000 and 1000"),
+    (["--supplementary-gids=-1"], "-1 is no group id"),
+    (["--bogus"], "--bogus"),
+)
+
+
+@pytest.mark.promise("P9")
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_limits_that_cannot_be(unchanged: Callable[..., driver.Result], box: str, flavor: str) -> None:
+    for words, naming in LIMITS:
+        unchanged(
+            "--insecure-options=image", "run", "--net=none", _stage1(flavor), box, *words, naming=naming
+        )
+
+
+def _isolated(*isolators: tuple[str, object]) -> dict[str, object]:
+    return {"isolators": [{"name": name, "value": value} for name, value in isolators]}
+
+
+def _handler(name: str, program: str) -> dict[str, object]:
+    return {"eventHandlers": [{"name": name, "exec": [program]}]}
+
+
+RETAIN = ("os/linux/seccomp-retain-set", {"set": ["read"]})
+REMOVE = ("os/linux/seccomp-remove-set", {"set": ["chmod"]})
+APPS: tuple[tuple[dict[str, object], str], ...] = (
+    (_isolated(("example.com/unknown", {})), '"example.com/unknown"'),
+    (_isolated(("resource/memory", {"limit": "-1"})), "resource/memory"),
+    (_isolated(("resource/memory", {"limit": "1e99"})), "resource/memory"),
+    (_isolated(RETAIN, REMOVE), "incompatible types"),
+    (_handler("pre-start", "/bin/nosuch"), "event handler pre-start"),
+    (_handler("post-stop", "nosuch"), '"nosuch"'),
+    (_handler("mid-way", "/bin/true"), '"mid-way"'),
+    ({"workingDirectory": "/bin/sh"}, "/bin/sh"),
+    ({"user": "nobodyhere"}, '"nobodyhere"'),
+    ({"supplementaryGIDs": [-5]}, "-5"),
+)
+
+
+@pytest.mark.promise("P9")
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_manifests_that_cannot_be(
+    rkt: driver.Rkt, unchanged: Callable[..., driver.Result], box: str, flavor: str
+) -> None:
+    key = manifests.fetch(rkt, box)
+    for app, naming in APPS:
+        pod = manifests.write(rkt, manifests.app("box", key, "/bin/true", app=app))
+        unchanged("run", "--net=none", _stage1(flavor), pod, naming=naming)
+
+
+@pytest.mark.promise("P9")
+def test_sockets_and_kernel_parameters_that_cannot_be(
+    rkt: driver.Rkt, unchanged: Callable[..., driver.Result], box: str
+) -> None:
+    key = manifests.fetch(rkt, box)
+    port = {"name": "web", "protocol": "tcp", "port": 80, "socketActivated": True}
+    entry = manifests.app("box", key, "/bin/true", app={"ports": [port]})
+    words = ("run", "--net=none", _stage1("host"))
+    unchanged(
+        *words, manifests.write(rkt, entry), naming='port "web" is socket-activated', hint="ListenStream=80"
+    )
+    entry = manifests.app("box", key, "/bin/true")
+    for name, value, naming in (
+        ("kernel.hostname", "x", '"kernel.hostname"'),
+        ("kernel.panic", "1", '"kernel.panic"'),
+        ("net.ipv4.nosuch", "1", '"net.ipv4.nosuch"'),
+        ("net.ipv4.ip_forward", "maybe", '"maybe"'),
+    ):
+        pod = manifests.write(rkt, entry, isolators=[{"name": "os/unix/sysctl", "value": {name: value}}])
+        unchanged(*words, pod, naming=naming)
 
 
 @pytest.mark.promise("P9")
