@@ -14,6 +14,7 @@ from rkt.errors import RktError, one_line, tree
 from rkt.linux import files, process
 from rkt.stage1.common import discard, environment, flags, mounts, outcome
 from rkt.stage1.common import pod as pods
+from rkt.stage1.common.messages import say
 from rkt.stage1.common.relaxed import Relaxed
 from rkt.stage1.fly import application, launch, supervisor
 from rkt.stage1.fly import root as roots
@@ -51,8 +52,7 @@ def main(argv: list[str]) -> int:
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(f"stage1: {text}\n")
-    sys.stderr.flush()
+    say(f"stage1: {text}")
 
 
 def _run(given: flags.RunFlags, *, strict: bool) -> int:

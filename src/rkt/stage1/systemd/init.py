@@ -9,7 +9,6 @@ a pod that was prepared earlier stays, exited, for gc.
 from __future__ import annotations
 
 import os
-import sys
 
 from rkt.errors import RktError, one_line, tree
 from rkt.linux import cgroup, keyring, listening, namespaces, seccomp
@@ -18,6 +17,7 @@ from rkt.stage1.common import discard, interrupt, outcome, status
 from rkt.stage1.common import flags as command_line
 from rkt.stage1.common import pod as pods
 from rkt.stage1.common.background import Background
+from rkt.stage1.common.messages import say
 from rkt.stage1.systemd import (
     cgroups,
     container_filter,
@@ -46,6 +46,8 @@ def main(argv: list[str]) -> int:
     debug = "--debug" in argv
     directory, fresh, strict = os.getcwd(), discard.wanted(), outcome.is_strict()
     code = FAILURE
+    # Directories on the way to the journal are for every user of the pod, whatever the caller's umask.
+    os.umask(0o022)
     try:
         interrupt.catch_signals()
         flags = command_line.run_flags(argv[1:])
@@ -55,10 +57,10 @@ def main(argv: list[str]) -> int:
         run(pod, flags, lock_fd, strict=strict)
     except (RktError, OSError, ValueError) as error:
         for line in tree(error) if debug else [one_line(error)]:
-            _say(f"stage1: {line}")
+            say(f"stage1: {line}")
         hint = getattr(error, "hint", "")
         if hint:
-            _say(f"stage1: {hint}")
+            say(f"stage1: {hint}")
     except KeyboardInterrupt:
         code = interrupt.EXIT_CODE
     if fresh and not lifecycle.is_recorded(directory) and not cgroups.is_recorded(directory):
@@ -73,17 +75,12 @@ def _discard(directory: str) -> None:
         _note(f"error removing the pod that could not be started: {one_line(error)}")
 
 
-def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
-
-
 def _note(line: str) -> None:
-    _say(f"stage1: {line}")
+    say(f"stage1: {line}")
 
 
 def _network_note(line: str) -> None:
-    _say(f"networking: {line}")
+    say(f"networking: {line}")
 
 
 def _lock_fd() -> int:

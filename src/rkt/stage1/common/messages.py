@@ -1,0 +1,13 @@
+"""What an entry point says to whoever started it, on standard error."""
+
+from __future__ import annotations
+
+import os
+
+
+def say(text: str) -> None:
+    """Lines, in one write.  A standard error that is closed, or full, is no reason for a pod not to run."""
+    try:
+        os.write(2, (text + "\n").encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass

@@ -1,0 +1,66 @@
+"""What the process that starts a pod is like makes no difference: its umask, its streams, its directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+from flavors import Flavor
+
+pytest_plugins = ("flavor_fixtures",)
+
+
+def closed(*numbers: int) -> Callable[[], None]:
+    def close() -> None:
+        for number in numbers:
+            os.close(number)
+
+    return close
+
+
+@pytest.mark.parametrize("users", [[], ["--private-users"]], ids=["host-ids", "own-ids"])
+@pytest.mark.parametrize("mode", [[], ["--no-overlay"]], ids=["overlay", "copy"])
+def test_a_narrow_umask(flavor: Flavor, box: str, mode: list[str], users: list[str]) -> None:
+    """Every user of the pod has what it has otherwise: its output, devices, empty volumes."""
+    if users and flavor.name == "fly":
+        return  # it has no user namespaces
+    script = "umask; stat -c '%a %n' / /etc /run /dev /v; echo x > /dev/null; ls /v; echo end"
+    result = flavor(
+        *mode,
+        *users,
+        "--volume=v,kind=empty",
+        box,
+        "--mount=volume=v,target=/v",
+        "--user=web",
+        "--group=www",
+        "--exec=/bin/sh",
+        "--",
+        "-c",
+        script,
+        preexec_fn=lambda: os.umask(0o077),
+    )
+    expected = ["0022", "755 /", "755 /etc", "755 /run", "755 /dev", "755 /v", "end"]
+    assert (result.code, flavor.lines(result)) == (0, expected), result
+
+
+def test_without_standard_error(flavor: Flavor, box: str) -> None:
+    result = flavor.shell(box, "echo out; exit 3", preexec_fn=closed(2))
+    assert (result.code, flavor.lines(result)) == (3, ["out"]), result
+
+
+def test_without_standard_input_and_error(flavor: Flavor, box: str) -> None:
+    result = flavor.shell(box, "cat; echo out; exit 3", preexec_fn=closed(0, 2))
+    assert (result.code, flavor.lines(result)) == (3, ["out"]), result
+
+
+def test_in_a_directory_that_is_gone(flavor: Flavor, box: str, tmp_path: os.PathLike[str]) -> None:
+    place = os.path.join(tmp_path, "gone")
+    os.mkdir(place)
+
+    def leave() -> None:
+        os.chdir(place)
+        os.rmdir(place)
+
+    result = flavor.shell(box, "pwd", preexec_fn=leave)
+    assert (result.code, flavor.lines(result)) == (0, ["/"]), result
