@@ -80,7 +80,7 @@ class _Teardown:
     __slots__ = ("deadline", "faults", "netns", "record", "uuid")
 
     def __init__(self, known: Record, uuid: str, netns: str, faults: list[RktError]) -> None:
-        self.deadline = time.monotonic() + _SECONDS
+        self.deadline = 0.0
         self.record = known
         self.uuid = uuid
         self.netns = netns
@@ -89,6 +89,7 @@ class _Teardown:
     def run(self, places: list[str], time_limit: float, *, leftovers: bool) -> None:
         """``leftovers``: plugins may have left masquerading rules that they cannot find any more."""
         self._rules()
+        self.deadline = time.monotonic() + _SECONDS
         for attachment in reversed(list(self.record.attachments)):
             path = os.path.join(self.record.pod_dir, attachment.conf_path)
             try:
