@@ -217,6 +217,13 @@ class TestSelection:
         assert result.code == 254
         assert "mutually exclusive" in result.err
 
+    @pytest.mark.promise("P9")
+    def test_a_name_that_leads_nowhere_is_told(self, rkt: Rkt, app: str) -> None:
+        result = rkt(INSECURE, "run", "--stage1-name=nowhere.invalid/stage1", app)
+        assert result.code == 254
+        last = result.err.splitlines()[-1]
+        assert last == "run: error getting stage1 image nowhere.invalid/stage1: discovery failed"
+
     @pytest.mark.promise("P3")
     def test_a_stage1_from_elsewhere_needs_a_signature(self, rkt: Rkt, app: str) -> None:
         key = rkt.ok(INSECURE, "fetch", app).out.strip()

@@ -91,7 +91,7 @@ _RESOURCES = {
 def _number(name: str, limit: Quantity, unit: str, least: int) -> int:
     number: int = limit.milli_value() if name == names.CPU else limit.value()
     if number < least:
-        raise AppcError(f"isolator {name}: a limit of {limit} is too low, the least are {least} {unit}")
+        raise AppcError(f"isolator {name}: a limit of {limit} is too low, it must be {least} or more {unit}")
     if number > _MOST:
-        raise AppcError(f"isolator {name}: a limit of {limit} is too high, the most are {_MOST} {unit}")
+        raise AppcError(f"isolator {name}: a limit of {limit} is too high, it must be {_MOST} {unit} or less")
     return number

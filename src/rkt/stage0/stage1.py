@@ -80,7 +80,9 @@ class Selector:
                 return self._fetch(choice)
             return self._configured() or self._default()
         except (RktError, OSError) as error:
-            raise RktError("error getting stage1 image") from error
+            # Of discovery only the end is told, which has not the name.
+            name = f" {choice.value}" if choice.kind == NAME else ""
+            raise RktError(f"error getting stage1 image{name}") from error
 
     def _fetch(self, choice: Choice) -> str:
         from rkt.image import reference
