@@ -12,8 +12,7 @@ from rkt.errors import RktError
 from rkt.image import source
 from rkt.image.fetch import host_labels
 from rkt.linux import files
-from rkt.store import archive, compression, layout
-from rkt.store.extract import Extractor
+from rkt.store import compression, confined
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,36 +77,24 @@ def _begin_locally(context: Context, path: str, notify: Callable[[str], object])
 
 def _missing(path: str) -> str:
     """What an archive lacks to be an image, "" for one that is."""
-    found = set()
-    with open(source.open_file(path), "rb") as file:
-        for entry in archive.Reader(compression.open_reader(file)):
-            name = layout.clean(entry.name)
-            if name == layout.MANIFEST and entry.type == archive.FILE:
-                found.add(layout.MANIFEST)
-            elif name == layout.ROOTFS and entry.type == archive.DIRECTORY:
-                found.add(layout.ROOTFS)
-            if len(found) == 2:
-                return ""
-    return "manifest file" if layout.MANIFEST not in found else "rootfs directory"
+    return _have_done("missing", path, "missing")
 
 
 def _unpack(path: str, directory: str, *, whole: bool) -> bytes:
     """Unpack an image (``whole``), whose manifest is returned, or an archive of a root file system."""
-    checked = layout.ImageLayout()
     target = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with (
-            open(source.open_file(path), "rb") as file,
-            Extractor(target, strip="", owner=os.geteuid() == 0) as extractor,
-        ):
-            reader = archive.Reader(compression.open_reader(file))
-            for entry in reader:
-                if whole:
-                    checked.check_entry(entry, reader)
-                    if layout.clean(entry.name) in ("", layout.MANIFEST):
-                        continue
-                extractor.add(entry, reader)
-            extractor.finish()
+        return _have_done("unpack", path, "manifest", target, whole=whole).encode("latin-1")
     finally:
         os.close(target)
-    return checked.finish() if whole else b""
+
+
+def _have_done(task: str, path: str, member: str, *fds: int, **arguments: object) -> str:
+    """A task of ``rkt.store.confined.building`` for the file at ``path``; a member of its result."""
+    file = source.open_file(path)
+    try:
+        kind = compression.detect(os.pread(file, compression.SNIFFED, 0))
+        result = confined.call(f"confined.building:{task}", {"kind": kind, **arguments}, [file, *fds])
+    finally:
+        os.close(file)
+    return str(result.get(member, ""))

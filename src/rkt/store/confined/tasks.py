@@ -9,6 +9,8 @@ TREES = "trees"
 """Also makes, changes and removes what lies below the directories it was given."""
 
 TASKS: dict[str, str] = {
+    "confined.building:missing": STREAMS,
+    "confined.building:unpack": TREES,
     "confined.reading:read_image": STREAMS,
     "confined.reading:unpack_image": TREES,
     "confined.unpacking:unpack": TREES,
