@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import hashlib
 import io
 import json
@@ -176,6 +177,24 @@ class TestRefused:
         assert trees(store) == []
         assert leftovers(store) == []
 
+    @pytest.mark.parametrize("render", [True, False])
+    def test_damaged_inside_of_a_file(self, store: Store, render: bool) -> None:
+        """It is not the file that cannot be unpacked: nothing after the gap is looked at."""
+        content = os.urandom(8 << 20)
+        data = bytearray(gzip.compress(image(aci.Entry("f", content), aci.Entry("g", b"g")), 1))
+        data[len(data) // 2 : len(data) // 2 + 1000] = bytes(1000)
+        with pytest.raises(RktError, match="the gzip data is damaged"):
+            add(store, bytes(data), render=render)
+        assert leftovers(store) == []
+        assert store.images() == []
+
+    @pytest.mark.parametrize("render", [True, False])
+    def test_cut_off_inside_of_a_file(self, store: Store, render: bool) -> None:
+        data = gzip.compress(image(aci.Entry("f", os.urandom(8 << 20))), 1)
+        with pytest.raises(RktError, match="the gzip data is cut off"):
+            add(store, data[: len(data) // 2], render=render)
+        assert leftovers(store) == []
+
     def test_larger_than_allowed(self, store: Store) -> None:
         store.max_image_size = 100_000
         with pytest.raises(RktError, match="the content is larger than 100000 bytes"):
@@ -299,7 +318,6 @@ class TestChecksum:
 def test_every_compression_in_a_worker(store: Store, tmp_path: os.PathLike[str], kind: str) -> None:
     """From a file, which the worker gets itself, and from a stream."""
     import bz2
-    import gzip
     import lzma
 
     import zstandard

@@ -7,7 +7,9 @@ unless the worker lies: then about the image that made it lie, whose files were 
 from __future__ import annotations
 
 import os
+import threading
 from hashlib import sha256
+from queue import SimpleQueue
 
 from rkt.errors import RktError
 from rkt.linux import files
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from rkt.store.hashing import Readable
 
 _CHUNK = 1 << 20
+_AHEAD = 4
+"""Chunks that wait to be taken."""
 _MOST_FILES = 100_000
 """With more entries an image is not unpacked before its end is known: it may be refused there, and removing a
 million files takes minutes."""
@@ -51,19 +55,79 @@ class FdReader:
         return data
 
 
-class CopyingReader:
-    """A readable whose bytes are also written to an fd; ``drain`` reads what the consumer left.
+class Copier:
+    """A readable whose bytes are also written to an fd."""
 
-    ``read`` may return less than asked for, and b"" only at the end.
-    """
-
-    __slots__ = ("_at", "_chunk", "_output", "_source")
+    __slots__ = ("_output", "_source")
 
     def __init__(self, source: Readable, output: int) -> None:
         self._source = source
         self._output = output
+
+    def read(self, size: int = _CHUNK, /) -> bytes:
+        chunk = self._source.read(size)
+        if chunk:
+            files.write_all(self._output, chunk)
+        return chunk
+
+
+class ReaderAhead:
+    """A readable that is read by a thread, some chunks ahead of who takes them.
+
+    Decompressing lets the interpreter go on meanwhile, so both cores work.
+    """
+
+    __slots__ = ("_ended", "_queue", "_room", "_source")
+
+    def __init__(self, source: Readable) -> None:
+        self._source = source
+        self._ended = False
+        self._queue: SimpleQueue[bytes | BaseException] = SimpleQueue()
+        self._room = threading.Semaphore(_AHEAD)
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def read(self, _: int = _CHUNK, /) -> bytes:
+        if self._ended:
+            return b""
+        item = self._queue.get()
+        self._room.release()
+        if isinstance(item, bytes):
+            self._ended = not item
+            return item
+        self._ended = True
+        raise item
+
+    def _work(self) -> None:
+        try:
+            while True:
+                self._room.acquire()
+                chunk = self._source.read(_CHUNK)
+                self._queue.put(chunk)
+                if not chunk:
+                    return
+        except BaseException as error:
+            self._queue.put(error)
+
+
+class ChunkReader:
+    """A readable in pieces of a source's chunks; ``drain`` reads what the consumer left.
+
+    ``read`` may return less than asked for, and b"" only at the end.  Once the source has failed it fails
+    for good, which ``check`` tells from other failures: what comes after a gap is not looked at.
+    """
+
+    __slots__ = ("_at", "_chunk", "_failure", "_source")
+
+    def __init__(self, source: Readable) -> None:
+        self._source = source
+        self._failure: BaseException | None = None
         self._chunk = b""
         self._at = 0
+
+    def check(self) -> None:
+        """Raise what the source has failed with, if it has."""
+        if self._failure is not None:
+            raise self._failure
 
     def read(self, size: int = _CHUNK, /) -> bytes:
         if self._at >= len(self._chunk):
@@ -82,10 +146,12 @@ class CopyingReader:
             pass
 
     def _next(self) -> bytes:
-        chunk = self._source.read(_CHUNK)
-        if chunk:
-            files.write_all(self._output, chunk)
-        return chunk
+        self.check()
+        try:
+            return self._source.read(_CHUNK)
+        except BaseException as error:
+            self._failure = error
+            raise
 
 
 def read_image(arguments: dict[str, Any], fds: list[int]) -> dict[str, object]:
@@ -115,13 +181,15 @@ def _read(arguments: dict[str, Any], fds: list[int], tree: _Tree | None) -> byte
     content = compression.open_reader(FdReader(fds[0]), limit=arguments["limit"])
     if content.kind in ("text", "unknown"):
         raise RktError("the file is no archive")
-    source = CopyingReader(content, fds[1])
+    copier = Copier(content, fds[1])
+    source = ChunkReader(copier if tree is None else ReaderAhead(copier))
     reader = archive.Reader(source)
     image = layout.ImageLayout()
     for entry in reader:
         image.check_entry(entry, reader)
         if tree is not None and tree.is_wanted:
             tree.add(entry, reader, image.manifest)
+            source.check()
     manifest = image.finish()
     source.drain()
     return manifest
