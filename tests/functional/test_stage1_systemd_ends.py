@@ -97,6 +97,37 @@ def test_first_failure_ends_the_pod(rkt: driver.Rkt, box: str) -> None:
     assert statuses(rkt) == {"a": "0", "b": "5", "c": "0", "d": "0"}
 
 
+@pytest.fixture(params=["notify", "pre-start"])
+def slow(request: pytest.FixtureRequest, tmp_path: object) -> str:
+    """An image whose app starts for ever: it does not say that it is ready, or its handler does not end."""
+    if request.param == "notify":
+        notes = [{"name": "appc.io/executor/supports-systemd-notify", "value": "true"}]
+        return aci.busybox(f"{tmp_path}/slow.aci", annotations=notes, app=aci.app("/bin/sleep", "1000"))
+    app = aci.app("/bin/true")
+    app["eventHandlers"] = [{"name": "pre-start", "exec": ["/bin/sleep", "1000"]}]
+    return aci.busybox(f"{tmp_path}/slow.aci", app=app)
+
+
+@pytest.mark.promise("P9")
+def test_a_failure_ends_the_pod_while_others_still_start(rkt: driver.Rkt, box: str, slow: str) -> None:
+    words = (box, "--name=b", "--exec=/bin/sh", "--", "-c", "sleep 0.3; exit 5")
+    result = run(rkt, slow, "--name=a", "---", *words)
+    assert result.code == 5, result
+    assert statuses(rkt)["b"] == "5"
+
+
+@pytest.mark.promise("P9")
+def test_stopping_while_others_still_start_is_no_failure(rkt: driver.Rkt, box: str, slow: str) -> None:
+    words = (slow, "--name=a", "---", box, "--name=b", "--exec=/bin/sh")
+    script = "touch /started; exec sleep 1000"
+    with Running(rkt, *words, "--", "-c", script, ready=False) as pod:
+        pod.wait_for("/started", app="b")
+        rkt.ok("stop", pod.uuid)
+        out, err = pod.process.communicate(timeout=60)
+        assert pod.process.returncode == 0, (out, err)
+        assert statuses(rkt)["b"] == "0"
+
+
 @pytest.mark.promise("P9")
 def test_clean_end_of_one_app_leaves_the_others(rkt: driver.Rkt, box: str) -> None:
     result = run(

@@ -7,8 +7,8 @@ an underscore in their names, which no app name can have.  How a pod ends:
   that code.  It runs in a unit that the app's end starts (OnSuccess=, OnFailure=); where systemd does not
   tell such a unit how the other ended (before version 251), as ExecStopPost= of the app's;
 * when no app is left, nothing wants ``rkt_alive.target`` any more: its SuccessAction ends the pod;
-* every end goes through ``shutdown.target``: first ``rkt_running.socket`` stops and takes its FIFO away, by
-  which ``/rkt/app-exit`` tells an app that was stopped from one that ended, then the apps, then journald,
+* every end goes through ``shutdown.target``: ``rkt_running.socket`` stops and takes its FIFO away, by
+  which ``/rkt/app-exit`` tells an app that was stopped from one that ended, the apps stop, then journald,
   which prints all it has received, and only then systemd ends.
 """
 
@@ -381,12 +381,9 @@ def pod_units(apps: Sequence[str], *, interactive: bool, users: bool = False) ->
         ("StandardOutput", "null"),
     ]
     # Nobody connects: systemd makes the FIFO, and removes it at the beginning of the end, without a process.
-    running_unit = [
-        ("Description", "The pod is not being stopped"),
-        ("DefaultDependencies", "no"),
-        ("After", names),
-        *_ENDS,
-    ]
+    # It waits for no app, of which one may fail while another still starts.  At the end it stops beside the
+    # apps: all stops of the pod's end are begun before systemd looks which processes have ended.
+    running_unit = [("Description", "The pod is not being stopped"), _BARE, *_ENDS]
     running_socket = [
         ("ListenFIFO", "/run/rkt-running"),
         ("SocketMode", "0600"),
