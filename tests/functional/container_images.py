@@ -110,6 +110,27 @@ def tree_of(rkt: Rkt, reference: str, *options: str) -> str:
     return target
 
 
+def unpacked_layer(rkt: Rkt, layer: oci.Layer) -> str:
+    """Where the store has a layer unpacked."""
+    algorithm, _, digits = layer.diff_id.partition(":")
+    return os.path.join(rkt.dir, "cas/unpacked", algorithm, digits[:2], digits)
+
+
+def unpacked_layers(rkt: Rkt) -> list[str]:
+    """The diff IDs of all layers that the store has unpacked."""
+    base = os.path.join(rkt.dir, "cas/unpacked/sha256")
+    if not os.path.isdir(base):
+        return []
+    return sorted(f"sha256:{name}" for part in os.listdir(base) for name in os.listdir(f"{base}/{part}"))
+
+
+def readable(directory: str) -> None:
+    """Others may pass the directories that pytest makes for its user alone."""
+    while os.stat(directory).st_uid == 0 and os.path.dirname(directory) != "/":
+        os.chmod(directory, os.stat(directory).st_mode | 0o055)
+        directory = os.path.dirname(directory)
+
+
 def umoci(layout: str, name: str, target: str) -> str:
     """What umoci makes of an image: the directory of its root file system."""
     run(["umoci", "unpack", "--image", f"{layout}:{name}", target])

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -145,31 +146,84 @@ class TestPlain:
         digest = str(shared.descriptor["digest"])
         fetched = [line for line in registry.requests(digest) if "rkt/" in line]
         assert len(fetched) == 1
-        kept = os.path.join(rkt.dir, "cas/layers/sha256")
-        assert sum(len(names) for _, _, names in os.walk(kept)) == 3
+        expected = sorted(layer.diff_id for layer in (shared, one, two))
+        assert images.unpacked_layers(rkt) == expected
         rkt.ok("image", "gc", "--grace-period=1h")
-        assert sum(len(names) for _, _, names in os.walk(kept)) == 3
+        assert images.unpacked_layers(rkt) == expected
         rkt.ok("image", "gc", "--grace-period=0s")
-        assert sum(len(names) for _, _, names in os.walk(kept)) == 0
+        assert images.unpacked_layers(rkt) == []
 
-    def test_damaged_layer_of_the_cache_is_fetched_again(
-        self, rkt: Rkt, registry: Registry, layout: oci.Layout
-    ) -> None:
+    def test_damaged_layer_is_fetched_again(self, rkt: Rkt, registry: Registry, layout: oci.Layout) -> None:
         layer = images.small_layer()
         layout.image("one", [layer])
         layout.image("two", [layer, oci.Layer(oci.tar([oci.file("two")]))])
         for name in ("one", "two"):
             registry.push(f"oci:{layout.path}:{name}", f"damaged/{name}:v1")
         rkt.ok(PLAIN, "fetch", f"docker://{registry.host}/damaged/one:v1")
+        path = os.path.join(images.unpacked_layer(rkt, layer), "1")
+        with open(path, "r+b") as file:
+            file.write(b"???")
+        rkt.ok(PLAIN, "fetch", f"docker://{registry.host}/damaged/two:v1")
+        with open(path, "rb") as file:
+            assert file.read() == b"127.0.0.1 localhost\n"
+
+
+class TestCompressedLayers:
+    """Whoever may not render keeps layers as they were downloaded."""
+
+    @pytest.fixture
+    def user(self, rkt: Rkt, home: str) -> dict[str, Any]:
+        """A user who has a store of its own."""
+        images.readable(rkt.base)
+        for path in (rkt.base, home):
+            os.chown(path, 54321, 54321)
+        return {
+            "user": 54321,
+            "group": 54321,
+            "extra_groups": [],
+        }
+
+    def kept(self, rkt: Rkt) -> list[str]:
+        layers = os.path.join(rkt.dir, "cas/layers/sha256")
+        return sorted(name for _, _, names in os.walk(layers) for name in names)
+
+    def test_second_image_downloads_only_what_is_new(
+        self, rkt: Rkt, registry: Registry, layout: oci.Layout, user: dict[str, Any]
+    ) -> None:
+        shared, one, two = images.base_layer(), images.small_layer(), oci.Layer(oci.tar([oci.file("two")]))
+        layout.image("one", [shared, one])
+        layout.image("two", [shared, two])
+        for name in ("one", "two"):
+            registry.push(f"oci:{layout.path}:{name}", f"user/{name}:v1")
+            rkt.ok(PLAIN, "fetch", f"docker://{registry.host}/user/{name}:v1", **user)
+        digests = [str(layer.descriptor["digest"]) for layer in (shared, one, two)]
+        assert len([line for line in registry.requests(digests[0]) if "rkt/" in line]) == 1
+        assert self.kept(rkt) == sorted(digest.partition(":")[2] for digest in digests)
+        rkt.ok("image", "gc", "--grace-period=1h")
+        assert len(self.kept(rkt)) == 3
+        rkt.ok("image", "gc", "--grace-period=0s")
+        assert self.kept(rkt) == []
+
+    def test_damaged_layer_is_fetched_again(
+        self, rkt: Rkt, registry: Registry, layout: oci.Layout, user: dict[str, Any]
+    ) -> None:
+        layer = images.small_layer()
+        layout.image("one", [layer])
+        layout.image("two", [layer, oci.Layer(oci.tar([oci.file("two")]))])
+        for name in ("one", "two"):
+            registry.push(f"oci:{layout.path}:{name}", f"ruined/{name}:v1")
+        rkt.ok(PLAIN, "fetch", f"docker://{registry.host}/ruined/one:v1", **user)
         digits = str(layer.descriptor["digest"]).partition(":")[2]
         path = os.path.join(rkt.dir, "cas/layers/sha256", digits[:2], digits)
         with open(path, "r+b") as file:
             file.seek(20)
             file.write(b"????")
-        rkt.ok(PLAIN, "fetch", f"docker://{registry.host}/damaged/two:v1")
+        rkt.ok(PLAIN, "fetch", f"docker://{registry.host}/ruined/two:v1", **user)
         with open(path, "rb") as file:
             assert oci.digest(file.read()) == layer.descriptor["digest"]
 
+
+class TestPolicies:
     def test_pull_policies(self, rkt: Rkt, registry: Registry, layout: oci.Layout) -> None:
         word = f"docker://{registry.host}/policy/app:v1"
         assert rkt(PLAIN, "fetch", "--pull-policy=never", word).code == 254

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import glob
 import gzip
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from functional import container_images as images
 from support import oci, web
 from support.driver import Rkt
 
@@ -84,8 +86,9 @@ def refused(rkt: Rkt, word: str, *options: str) -> str:
     assert done.code == 254, done
     assert "Traceback" not in done.err
     assert rkt.ok("image", "list", "--no-legend").out.strip() == ""
-    tmp = os.path.join(rkt.dir, "cas/tmp")
-    assert not os.path.isdir(tmp) or os.listdir(tmp) == []
+    for path in ("cas/tmp", "cas/unpacked/tmp", "cas/tree"):
+        tmp = os.path.join(rkt.dir, path)
+        assert not os.path.isdir(tmp) or os.listdir(tmp) == []
     return done.err
 
 
@@ -98,7 +101,7 @@ class TestLies:
         word = serve(site, [layer])
         blob(site, layer).body = gzip.compress(b"x" * 10)[:10].ljust(len(layer.blob), b"\0")
         refused(rkt, word)
-        assert not os.path.exists(os.path.join(rkt.dir, "cas/layers/sha256"))
+        assert images.unpacked_layers(rkt) == []
 
     @pytest.mark.attack(8)
     def test_longer_and_shorter(self, rkt: Rkt, site: web.Site) -> None:
@@ -387,6 +390,12 @@ class TestLayers:
         rkt.ok(INSECURE, "fetch", word, preexec_fn=limited, timeout=280)
 
 
+def has_all_entries(index: str) -> bool:
+    """Whether a layer is unpacked whose index this is."""
+    with open(index, "rb") as file:
+        return b'\n["end",' in file.read()
+
+
 class TestInterruption:
     def test_ctrl_c_ends_at_once_and_leaves_nothing_but_whole_layers(self, rkt: Rkt, site: web.Site) -> None:
         import signal
@@ -400,20 +409,38 @@ class TestInterruption:
         process = rkt.start(INSECURE, "fetch", word)
         for layer in slow:
             site.wait_for(f"/v2/team/app/blobs/{layer.descriptor['digest']}")
-        time.sleep(0.3)
+        while not any(has_all_entries(path) for path in glob.glob(f"{rkt.dir}/cas/unpacked/tmp/*/index")):
+            assert process.poll() is None
         process.send_signal(signal.SIGINT)
         before = time.monotonic()
         process.communicate(timeout=20)
         assert time.monotonic() - before < 5
         assert process.returncode != 0
         assert os.listdir(os.path.join(rkt.dir, "cas/tmp")) == []
-        kept = os.path.join(rkt.dir, "cas/layers/sha256")
-        names = [name for _, _, found in os.walk(kept) for name in found]
-        assert names == [str(small.descriptor["digest"]).partition(":")[2]]
+        assert os.listdir(os.path.join(rkt.dir, "cas/unpacked/tmp")) == []
+        assert images.unpacked_layers(rkt) == [small.diff_id]
         for layer in slow:
             blob(site, layer).rate = 0
         rkt.ok(INSECURE, "fetch", word)
         assert len(site.asked(f"/v2/team/app/blobs/{small.descriptor['digest']}")) == 1
+
+    @pytest.mark.promise("P6")
+    def test_what_a_killed_fetch_leaves_is_collected(self, rkt: Rkt, site: web.Site) -> None:
+        small, slow = oci.Layer(oci.tar([oci.file("small")])), simple()
+        word = serve(site, [small, slow])
+        blob(site, slow).rate = 20_000
+        process = rkt.start(INSECURE, "fetch", word)
+        site.wait_for(f"/v2/team/app/blobs/{slow.descriptor['digest']}")
+        under_way = os.path.join(rkt.dir, "cas/unpacked/tmp")
+        while not os.path.isdir(under_way) or not os.listdir(under_way):
+            assert process.poll() is None
+        process.kill()
+        process.communicate(timeout=20)
+        blob(site, slow).rate = 0
+        rkt.ok(INSECURE, "fetch", word)
+        rkt.ok("image", "gc", "--grace-period=1h")
+        assert os.listdir(under_way) == [] and os.listdir(os.path.join(rkt.dir, "cas/tmp")) == []
+        assert images.unpacked_layers(rkt) == sorted([small.diff_id, slow.diff_id])
 
     def test_two_fetchers_download_a_layer_once(self, rkt: Rkt, site: web.Site) -> None:
         layers = [simple(), simple()]

@@ -181,8 +181,11 @@ def encode(value: Any) -> bytes:
 
 
 def describe(root: str, *, directory_times: bool = True) -> dict[str, tuple[Any, ...]]:
-    """Every file below a directory with all that can be seen of it; hard links share a number."""
-    numbers: dict[int, int] = {}
+    """Every file below a directory with all that can be seen of it; hard links share a number.
+
+    Names elsewhere do not count: a store may share files between trees.
+    """
+    names_of: dict[int, list[str]] = {}
     found: dict[str, tuple[Any, ...]] = {}
     for parent, directories, names in os.walk(root):
         directories.sort()
@@ -202,13 +205,16 @@ def describe(root: str, *, directory_times: bool = True) -> dict[str, tuple[Any,
                 key: os.getxattr(path, key, follow_symlinks=False)
                 for key in os.listxattr(path, follow_symlinks=False)
             }
-            number = 0
-            if status.st_nlink > 1 and not stat.S_ISDIR(mode):
-                number = numbers.setdefault(status.st_ino, len(numbers) + 1)
+            if not stat.S_ISDIR(mode):
+                names_of.setdefault(status.st_ino, []).append(os.path.relpath(path, root))
             time = 0 if stat.S_ISDIR(mode) and not directory_times else status.st_mtime_ns
             found[os.path.relpath(path, root)] = (
-                oct(mode), status.st_uid, status.st_gid, time, content, number, tuple(sorted(xattrs.items()))
+                oct(mode), status.st_uid, status.st_gid, time, content, 0, tuple(sorted(xattrs.items()))
             )  # fmt: skip
+    linked = [names for names in names_of.values() if len(names) > 1]
+    for number, names in enumerate(linked, 1):
+        for name in names:
+            found[name] = (*found[name][:5], number, *found[name][6:])
     return found
 
 

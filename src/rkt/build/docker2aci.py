@@ -16,14 +16,15 @@ from rkt.build import layout
 from rkt.errors import RktError
 from rkt.image.fetch import host_labels
 from rkt.image.insecure import InsecureOptions
-from rkt.image.oci import aci, local, names
+from rkt.image.oci import local, names
 from rkt.image.oci.docker_archive import DockerArchive
 from rkt.image.oci.fetch import ContainerFetcher, Request
 from rkt.image.oci.files import Archive
-from rkt.image.oci.filesystem import Filesystem, Plan
 from rkt.image.oci.layers import Limits
 from rkt.image.oci.layout import Layout
 from rkt.image.oci.manifest import identifier
+from rkt.store import merge
+from rkt.store.filesystem import Filesystem, Plan
 from rkt.store.pack import ImageFile
 from rkt.store.store import Store
 
@@ -153,10 +154,10 @@ class Converter:
     def _write(self, name: str, taken: Taken, manifest: ImageManifest, plan: Plan) -> tuple[str, str]:
         """Write one image; its path and its ID."""
         path = os.path.join(self._directory, name) if self._directory != "." else name
-        layers = taken.layers[: len(plan.files)]
+        contents = taken.contents(len(plan.files))
         with (
             ImageFile(path, overwrite=True, exists="", compress=self._compress) as target,
-            aci.stream(manifest.encode().encode(), plan, layers, taken.taker) as archive,
+            merge.stream(manifest.encode().encode(), plan, contents) as archive,
         ):
             while data := archive.read(1 << 20):
                 target.write(data)

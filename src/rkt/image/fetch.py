@@ -179,6 +179,7 @@ class Fetcher:
             notify=self._notify,
             diagnose=self._diagnose,
             progress=self._network.progress,
+            render=self._render,
         )
         return containers.fetch(reference)
 

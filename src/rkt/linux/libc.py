@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
+from ctypes import c_char_p, c_int, c_long, c_longlong, c_size_t, c_uint, c_ulong, c_void_p
 
 from rkt.linux.failure import os_error
 
@@ -66,6 +66,7 @@ capget = _declare("capget", c_void_p, c_void_p)
 capset = _declare("capset", c_void_p, c_void_p)
 renameat2 = _declare("renameat2", c_int, c_char_p, c_int, c_char_p, c_uint)
 syncfs = _declare("syncfs", c_int)
+sync_file_range = _declare("sync_file_range", c_int, c_longlong, c_longlong, c_uint)
 fstatfs = _declare("fstatfs", c_int, c_void_p)
 
 # syscall(2) takes longs; each use is declared with the types of the call behind it.

@@ -27,6 +27,8 @@ CGROUP_SUPER_MAGIC = 0x27E0EB
 OVERLAYFS_SUPER_MAGIC = 0x794C7630
 TMPFS_MAGIC = 0x01021994
 
+_SYNC_FILE_RANGE_WRITE = 2
+
 # A rename anywhere in the system while ".." is resolved gives EAGAIN; only a hostile loop lasts longer.
 _ATTEMPTS = 128
 _LINKS = 40
@@ -222,6 +224,11 @@ def mount_id(fd: int) -> int:
 def sync_filesystem(fd: int) -> None:
     """Write back all of the file system ``fd`` is on."""
     libc.check(libc.syncfs(fd), "syncfs")
+
+
+def start_writing(fd: int) -> None:
+    """Begin to write a file's content back, and wait for nothing (sync_file_range(2)): no promise at all."""
+    libc.sync_file_range(fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
 
 def rename_no_replace(source: str, target: str, *, source_fd: int = -100, target_fd: int = -100) -> None:

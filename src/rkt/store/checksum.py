@@ -63,11 +63,21 @@ class Contents:
 
     def end(self, fd: int, size: int, *, has_attributes: bool) -> None:
         """The file of ``fd``, of ``size`` bytes, is complete; ``has_attributes``: it was given some."""
+        digest = self.take(size)
+        self._files[os.fstat(fd).st_ino] = digest, attributes(fd) if has_attributes else b""
+
+    def take(self, size: int) -> bytes:
+        """The digest of what was fed, up to ``size`` bytes; what is fed next belongs to another file."""
         if size != self._size:
             self._zeros(size)
-        self._files[os.fstat(fd).st_ino] = self._hash.digest(), attributes(fd) if has_attributes else b""
+        digest = self._hash.digest()
         self._hash = sha256()
         self._size = 0
+        return digest
+
+    def know(self, status: os.stat_result, digest: bytes) -> None:
+        """The digest of a file without attributes that was made before."""
+        self._files[status.st_ino] = digest, b""
 
     def of(self, status: os.stat_result) -> tuple[bytes, bytes] | None:
         """Digest and attributes of a file; None for one that was not written here."""

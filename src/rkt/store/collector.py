@@ -97,14 +97,22 @@ def unused_images(store: Store, grace: int) -> list[str]:
 
 def collect_layers(store: Store, grace: int) -> list[str]:
     """Remove layers of container images that were not used for ``grace`` nanoseconds; their digests."""
+    from rkt.store import recipe
     from rkt.store.layers import Layers
+    from rkt.store.unpacked import UnpackedLayers
 
-    return Layers(store.places).collect(grace)
+    removed = Layers(store.places).collect(grace)
+    unpacked = UnpackedLayers(store.places)
+    return removed + unpacked.collect(grace, lambda: recipe.needed(store.places))
 
 
 def collect_leftovers(store: Store) -> None:
     """Remove temporary files of processes that were killed, and blobs that never got into the index."""
-    temporary.collect(store.places.temporary, IMPORT_PREFIX)
+    from rkt.store.unpacked import UnpackedLayers
+
+    places = store.places
+    for directory in (places.temporary, UnpackedLayers(places).temporary):
+        temporary.collect(directory, IMPORT_PREFIX)
     store.collect_orphans()
 
 

@@ -12,6 +12,8 @@
         imagelocks/KEY          0660   flock exclusive: the image is being imported or removed
         signed/sha512/XX/KEY    0660   the compressed file that was signed (rkt.store.signature)
         layers/ALGORITHM/XX/    2770   layers of container images as downloaded (rkt.store.layers)
+        recipe/sha512/XX/KEY    0660   what an image is made of, where it is kept as layers (rkt.store.recipe)
+        unpacked/               2700   unpacked layers (rkt.store.unpacked)
         tmp/                    2770   imports under way, each file flocked by its writer
         tree/ID/                       a rendered image
         treestorelocks/ID              flock exclusive: rendered or removed, shared: checked or copied
@@ -43,8 +45,8 @@ FILE_MODE = 0o660
 IMPORT_PREFIX = "import"
 """How names of images under way in ``cas/tmp`` begin."""
 
-_SHARED = ("db", "tmp", "blob", "imageManifest", "imagelocks", "layers", "signed")
-_ROOT_ONLY = ("tree", "treestorelocks")
+_SHARED = ("db", "tmp", "blob", "imageManifest", "imagelocks", "layers", "recipe", "signed")
+_ROOT_ONLY = ("tree", "treestorelocks", "unpacked")
 
 
 _group: list[int | None] = []
@@ -87,10 +89,12 @@ class Directories:
         "image_locks",
         "layers",
         "manifests",
+        "recipes",
         "signed_files",
         "temporary",
         "tree_locks",
         "trees",
+        "unpacked",
     )
 
     def __init__(self, data: str) -> None:
@@ -101,10 +105,12 @@ class Directories:
         self.manifests = os.path.join(self.cas, "imageManifest")
         self.image_locks = os.path.join(self.cas, "imagelocks")
         self.layers = os.path.join(self.cas, "layers")
+        self.recipes = os.path.join(self.cas, "recipe")
         self.signed_files = os.path.join(self.cas, "signed")
         self.temporary = os.path.join(self.cas, "tmp")
         self.trees = os.path.join(self.cas, "tree")
         self.tree_locks = os.path.join(self.cas, "treestorelocks")
+        self.unpacked = os.path.join(self.cas, "unpacked")
 
     def blob(self, key: str) -> str:
         """The path of an image; two hex digits of its key spread images over directories."""
@@ -117,6 +123,10 @@ class Directories:
         """The path of the file an image was signed as, where that is not what the store has."""
         return os.path.join(self.signed_files, "sha512", key[7:9], key)
 
+    def recipe(self, key: str) -> str:
+        """The path of what an image is made of, where the store keeps no image file."""
+        return os.path.join(self.recipes, "sha512", key[7:9], key)
+
     def make(self) -> None:
         """Create the store's directories as far as they are missing; those of trees only as root."""
         if not is_there(self.data):
@@ -125,7 +135,7 @@ class Directories:
         make_shared(self.cas)
         for name in _SHARED:
             make_shared(os.path.join(self.cas, name))
-        for directory in (self.blobs, self.manifests, self.signed_files):
+        for directory in (self.blobs, self.manifests, self.recipes, self.signed_files):
             make_shared(os.path.join(directory, "sha512"))
 
     def make_trees(self) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rkt.store.directories import Directories
     from rkt.store.hashing import Readable
     from rkt.store.index import Index
+    from rkt.store.recipe import Recipe
     from rkt.store.trees import NewTree, Trees
 
 
@@ -87,6 +88,19 @@ def _import(
     return image, manifest
 
 
+def import_layers(places: Directories, index: Index, key: str, recipe: Recipe) -> None:
+    """Take an image into the store that is made of unpacked layers, which are on disk.
+
+    The recipe takes the blob's place: a crash leaves one without a row, or an image.
+    """
+    from rkt.store import recipe as recipes
+
+    manifest = ImageManifest.decode(recipe.manifest)
+    with directories.key_lock(places.image_locks, key):
+        recipes.write(places, key, recipe)
+        _enter(places, index, key=key, manifest=manifest, size=recipe.size, latest=False)
+
+
 def _publish(
     places: Directories,
     index: Index,
@@ -98,15 +112,23 @@ def _publish(
 ) -> None:
     key = image.key
     with directories.key_lock(places.image_locks, key):
-        blob, document = places.blob(key), places.manifest(key)
-        for path in (blob, document):
-            make_parent(path)
+        blob = places.blob(key)
+        make_parent(blob)
         if _size(blob) != image.size:
             temporary.publish(blob)
-        if _size(document) <= 0:
-            files.write_atomic(document, manifest.encode(), directories.FILE_MODE)
-        now = time.time_ns()
-        index.put(ImageInfo(key, manifest.name, times=(now, now), latest=latest, size=image.size))
+        _enter(places, index, key=key, manifest=manifest, size=image.size, latest=latest)
+
+
+def _enter(
+    places: Directories, index: Index, *, key: str, manifest: ImageManifest, size: int, latest: bool
+) -> None:
+    """Make an image known whose content is on disk (its lock held)."""
+    document = places.manifest(key)
+    make_parent(document)
+    if _size(document) <= 0:
+        files.write_atomic(document, manifest.encode(), directories.FILE_MODE)
+    now = time.time_ns()
+    index.put(ImageInfo(key, manifest.name, times=(now, now), latest=latest, size=size))
 
 
 def make_parent(path: str) -> None:

@@ -1,4 +1,4 @@
-"""What a lost index is made from: the blobs and manifests in the store, and its rendered trees."""
+"""What a lost index is made from: the blobs, recipes and manifests in the store, and its rendered trees."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 from rkt.errors import RktError
 from rkt.linux import files
-from rkt.store import directories
+from rkt.store import directories, recipe
 from rkt.store.index import ImageInfo
 
 TYPE_CHECKING = False
@@ -29,12 +29,23 @@ def scan(places: Directories, keys: Iterable[str]) -> tuple[list[ImageInfo], lis
 
 def _image(places: Directories, key: str) -> ImageInfo | None:
     try:
-        size = os.stat(places.blob(key)).st_size
+        size = _size(places, key)
         manifest = _manifest(places, key)
         time = os.stat(places.manifest(key)).st_mtime_ns
     except (RktError, OSError):
         return None
     return ImageInfo(key, manifest.name, times=(time, time), latest=False, size=size)
+
+
+def _size(places: Directories, key: str) -> int:
+    """The size of an image: of its file, or what its recipe says."""
+    try:
+        return os.stat(places.blob(key)).st_size
+    except FileNotFoundError:
+        found = recipe.read(places, key)
+        if found is None:
+            raise
+        return found.size
 
 
 def _manifest(places: Directories, key: str) -> ImageManifest:
@@ -49,6 +60,13 @@ def _manifest(places: Directories, key: str) -> ImageManifest:
         pass
     from rkt.store import importer, streams
 
+    found = None if os.path.exists(places.blob(key)) else recipe.read(places, key)
+    if found is not None:
+        # Written by a process that knew the key; whatever is made by the recipe is compared with it.
+        manifest = ImageManifest.decode(found.manifest)
+        importer.make_parent(path)
+        files.write_atomic(path, manifest.encode(), directories.FILE_MODE)
+        return manifest
     with open(places.blob(key), "rb", buffering=0) as blob:
         size = os.fstat(blob.fileno()).st_size
         image = streams.read_image(blob, -1, limit=size)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rkt.appc.labels import Label
     from rkt.store.hashing import Readable
     from rkt.store.index import Notify, Remote
+    from rkt.store.recipe import Recipe
     from rkt.store.signature import Signature
     from rkt.store.trees import Trees
 
@@ -184,13 +185,27 @@ class Store:
             raise RktError(f'manifest of image "{key}" cannot be read') from error
 
     def open_blob(self, key: str) -> FileIO:
-        """The uncompressed image, opened for reading; counts as a use of the image."""
+        """The uncompressed image, opened for reading; counts as a use of the image.
+
+        It is made anew for an image that is kept as layers.
+        """
         try:
             file = open(self.places.blob(key), "rb", buffering=0)
         except FileNotFoundError as error:
-            raise ImageNotFoundError(f'image "{key}" is not in the store') from error
+            from rkt.store import layered
+
+            made = layered.open_blob(self.places, key)
+            if made is None:
+                raise ImageNotFoundError(f'image "{key}" is not in the store') from error
+            file = made
         self.touch(key)
         return file
+
+    def is_complete(self, key: str) -> bool:
+        """Whether all that an image of the store is made of is there."""
+        from rkt.store import layered
+
+        return layered.is_complete(self.places, key)
 
     def touch(self, key: str) -> None:
         """Note that the image is being used, for ``image gc``."""
@@ -226,6 +241,14 @@ class Store:
             check=check,
             trees=self.trees if render else None,
         )
+
+    def import_layers(self, key: str, recipe: Recipe) -> None:
+        """Take an image into the store whose unpacked layers are there (root)."""
+        from rkt.store import importer
+
+        self.places.make()
+        self._hold()
+        importer.import_layers(self.places, self._index, key, recipe)
 
     def remove(self, key: str) -> None:
         """Remove an image.  Pods are not affected: they use its tree, or a copy.
@@ -362,7 +385,8 @@ class Store:
 
     def _erase(self, key: str) -> None:
         failures = []
-        for path in (self.places.blob(key), self.places.manifest(key), self.places.signed(key)):
+        places = self.places
+        for path in (places.blob(key), places.recipe(key), places.manifest(key), places.signed(key)):
             try:
                 os.unlink(path)
                 files.fsync_directory(os.path.dirname(path))
@@ -374,7 +398,8 @@ class Store:
             raise StaleFilesError(f'some files of image "{key}" cannot be removed') from failures[0]
 
     def _keys_on_disk(self) -> Iterator[str]:
-        for base in (self.places.blobs, self.places.manifests, self.places.signed_files):
+        places = self.places
+        for base in (places.blobs, places.recipes, places.manifests, places.signed_files):
             for directory, _, names in os.walk(os.path.join(base, "sha512")):
                 for name in sorted(names):
                     if self.places.blob(name).endswith(f"{os.path.basename(directory)}/{name}") and _is_key(
@@ -389,12 +414,15 @@ class Store:
         except FileNotFoundError:
             return
         for name in names:
-            if not _is_key(name) or os.path.exists(self.places.blob(name)):
+            if not _is_key(name) or self._is_kept(name):
                 continue
             path = os.path.join(self.places.image_locks, name)
             with Lock.open(path) as lock:
-                if lock.try_exclusive() and lock.is_current() and not os.path.exists(self.places.blob(name)):
+                if lock.try_exclusive() and lock.is_current() and not self._is_kept(name):
                     os.unlink(path)
+
+    def _is_kept(self, key: str) -> bool:
+        return os.path.exists(self.places.blob(key)) or os.path.exists(self.places.recipe(key))
 
     def _scan(self) -> tuple[list[ImageInfo], list[tuple[str, str, int]]]:
         """What a lost index is rebuilt from; times are those of the manifest file."""

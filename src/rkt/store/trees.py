@@ -30,6 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rkt.appc.rendering import Layer
     from rkt.store.index import Index
+    from rkt.store.layered import Built
     from rkt.store.store import Store
 
 ID_PREFIX = "deps-sha512-"
@@ -171,7 +172,11 @@ class Trees:
 
         directory = self.path(tree_id)
         files.make_directory(directory, 0o755)
-        checksum, size = unpack.extract_layers(self._store, layers, directory, lock=lock.fd)
+        built = self._build(layers, directory)
+        if built is None:
+            checksum, size = unpack.extract_layers(self._store, layers, directory, lock=lock.fd)
+        else:
+            checksum, size = built.checksum, built.tree_size
         return size + self._seal(directory, tree_id, layers[0].key, checksum)
 
     def adopt(self, directory: str, key: str, *, checksum: str, size: int) -> None:
@@ -210,6 +215,26 @@ class Trees:
             os.close(fd)
         files.fsync_directory(self._store.places.trees)
         return len(document) + len(key)
+
+    def _build(self, layers: list[Layer], directory: str) -> Built | None:
+        """Make the tree of an image that is kept as layers; None for any other image."""
+        from rkt.store import layered, recipe
+
+        key, places = layers[0].key, self._store.places
+        if len(layers) > 1 or layers[0].whitelist or os.path.exists(places.blob(key)):
+            return None
+        found = recipe.read(places, key)
+        if found is None:
+            return None
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with layered.open_image(places, found) as image:
+                built = layered.build(image, fd)
+        finally:
+            os.close(fd)
+        if built.key != key:
+            raise RktError(f'image "{key}" in the store is damaged: its content has another digest')
+        return built
 
     def _remove(self, tree_id: str) -> None:
         directory = self.path(tree_id)
@@ -273,6 +298,21 @@ def _id(layers: list[Layer]) -> str:
         from hashlib import sha512
     keys = ",".join(layer.key for layer in layers)
     return ID_PREFIX + str(sha512(keys.encode()).hexdigest())[:64]
+
+
+def _seal(directory: str, key: str, checksum: str) -> None:
+    """Say what a tree is, wait until all of it is on disk, and only then that it is complete."""
+    from rkt.linux import paths
+
+    _write(directory, HASH, checksum)
+    _write(directory, IMAGE, key)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        paths.sync_filesystem(fd)
+        _write(directory, RENDERED, "")
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _write(directory: str, name: str, text: str) -> None:

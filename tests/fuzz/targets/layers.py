@@ -9,9 +9,9 @@ import tempfile
 
 from fuzz.target import Target, Words, attempt
 from rkt.errors import RktError
-from rkt.image.oci.filesystem import Filesystem, Header
 from rkt.linux import paths
 from rkt.store.entry import DIRECTORY, FIFO, FILE, LINK, SYMLINK, Entry
+from rkt.store.filesystem import Filesystem, Header
 
 _NAMES = ("a", "b", "c")
 _LAST = (*_NAMES, ".wh.a", ".wh.b", ".wh..wh..opq", ".wh..wh.x", "..", "")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rkt.build.docker2aci import _difference, _view
-from rkt.image.oci.filesystem import Filesystem, Header
 from rkt.store.entry import DIRECTORY, FILE, LINK, Entry
+from rkt.store.filesystem import Filesystem, Header
 
 
 def headers(*entries: Entry) -> list[Header]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rkt.errors import RktError, one_line
-from rkt.image.oci import digest as digests
 from rkt.image.oci import documents, platforms
+from rkt.store import digest as digests
 
 DIGEST = "sha256:" + "a" * 64
 LAYER = {"mediaType": documents.LAYERS[1], "digest": DIGEST, "size": 5}

@@ -49,6 +49,7 @@ class Containers:
         notify: Callable[[str], object] = lambda _: None,
         diagnose: Callable[[str], object] = lambda _: None,
         progress: Callable[[], Progress] | None = None,
+        render: bool = False,
     ) -> None:
         self._store = store
         self._keystore = keystore
@@ -66,6 +67,7 @@ class Containers:
             notify=notify,
             diagnose=diagnose,
             progress=progress() if progress else None,
+            render=render,
         )
 
     def fetch(self, reference: Reference) -> str:
@@ -110,7 +112,7 @@ class Containers:
     def _known(self, url: str, name: names.ContainerName) -> str | None:
         """The image in the store that came from there, if it was verified as is asked for now."""
         remote = self._store.remote(url)
-        if remote is None:
+        if remote is None or not self._store.is_complete(remote.blob_key):
             return None
         verified = self._store.verification(remote.blob_key)
         unverified = verified is None or verified[0] == "none"

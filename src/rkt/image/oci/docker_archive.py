@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from rkt.appc import gojson
 from rkt.errors import RktError
-from rkt.image.oci import digest as digests
 from rkt.image.oci import documents, names
 from rkt.image.oci.documents import Descriptor
 from rkt.image.oci.source import Document, Source
 from rkt.store import compression
+from rkt.store import digest as digests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from rkt.appc import gojson
 from rkt.errors import RktError
-from rkt.image.oci import digest as digests
+from rkt.store import digest as digests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,10 +14,11 @@ from __future__ import annotations
 import time
 
 from rkt.errors import RktError
-from rkt.image.oci import aci, documents, platforms, verification
+from rkt.image.oci import documents, platforms, verification
 from rkt.image.oci import layers as layering
-from rkt.image.oci.filesystem import Filesystem
 from rkt.image.oci.manifest import Origin, convert
+from rkt.store import merge
+from rkt.store.filesystem import Filesystem
 from rkt.store.index import Remote
 from rkt.store.layers import Layers
 
@@ -90,15 +91,19 @@ class Taken:
         self.layers = layers
         self.taker = taker
 
+    def contents(self, count: int | None = None) -> list[layering.Entries]:
+        """What is in the layers, in the lowest ``count`` of them."""
+        return [layering.Entries(layer, self.taker) for layer in self.layers[:count]]
+
 
 class ContainerFetcher:
     """Fetches container images for one command.
 
-    ``keystore`` None: no verification.  ``host``: labels os and arch of this machine.  ``known``, the keys
-    of ``Remote`` rows, may serve instead of a download.
+    ``keystore`` None: no verification.  ``host``: labels os and arch of this machine.  ``render``: the
+    tree of the image is made as well, and its layers are kept unpacked (root).
     """
 
-    __slots__ = ("_diagnose", "_host", "_keystore", "_limits", "_notify", "_progress", "_store")
+    __slots__ = ("_diagnose", "_host", "_keystore", "_limits", "_notify", "_progress", "_render", "_store")
 
     def __init__(
         self,
@@ -110,8 +115,10 @@ class ContainerFetcher:
         notify: Callable[[str], object] = lambda _: None,
         diagnose: Callable[[str], object] = lambda _: None,
         progress: Progress | None = None,
+        render: bool = False,
     ) -> None:
         self._store = store
+        self._render = render
         self._progress = progress
         self._keystore = keystore
         self._host = host
@@ -183,34 +190,36 @@ class ContainerFetcher:
     def _present(self, url: str, found: Found, verified: Verified) -> str | None:
         """The key of the same image, noted for the same place."""
         remote = self._store.remote(url) if url else None
-        if remote is None or remote.etag != found.digest:
+        if remote is None or remote.etag != found.digest or not self._store.is_complete(remote.blob_key):
             return None
         self._diagnose(f"using image from local store for manifest {found.digest}")
         return remote.blob_key
 
     def _convert(self, source: Source, request: Request, found: Found) -> str:
+        if self._render:
+            return self._convert_unpacked(source, request, found)
         taken = self.take(source, request, found)
         layering.check_space(self._store.places.cas, sum(layer.size for layer in taken.layers))
         filesystem = Filesystem()
         for layer in taken.layers:
             filesystem.apply(layer.headers)
         manifest = taken.manifest.encode().encode()
-        with aci.stream(manifest, filesystem.plan(), taken.layers, taken.taker) as archive:
+        with merge.stream(manifest, filesystem.plan(), taken.contents()) as archive:
             return self._store.import_image(archive)
+
+    def _convert_unpacked(self, source: Source, request: Request, found: Found) -> str:
+        """The image is made of its unpacked layers, and its tree with it."""
+        from rkt.image.oci import unpacked
+
+        manifest, layers = self._describe(source, request, found)
+        work = unpacked.Conversion(
+            self._store, source, limits=self._limits, notify=self._diagnose, progress=self._progress
+        )
+        return work.convert(manifest.encode().encode(), layers)
 
     def take(self, source: Source, request: Request, found: Found) -> Taken:
         """Get all of an image that is to be converted.  Raises RktError."""
-        config_descriptor = found.manifest.config
-        if config_descriptor.media_type not in documents.CONFIGS:
-            raise RktError(
-                f'the manifest is of no image, but of "{config_descriptor.media_type[:200] or "something"}"'
-            )
-        data = source.read(config_descriptor, f"configuration {config_descriptor.digest}")
-        value = documents.load(data, f"configuration {config_descriptor.digest}")
-        config = documents.Configuration(value)
-        layers = _layers(found.manifest, config)
-        origin = _origin(request, found, config_descriptor.digest)
-        manifest = convert(config, origin, self._host)
+        manifest, layers = self._describe(source, request, found)
         self._store.places.make()
         taker = layering.Taker(
             source,
@@ -221,6 +230,22 @@ class ContainerFetcher:
         )
         taker.take(layers)
         return Taken(manifest, layers, taker)
+
+    def _describe(
+        self, source: Source, request: Request, found: Found
+    ) -> tuple[ImageManifest, list[layering.Layer]]:
+        """The manifest of the image to be, and the layers it is made of.  Raises RktError."""
+        config_descriptor = found.manifest.config
+        if config_descriptor.media_type not in documents.CONFIGS:
+            raise RktError(
+                f'the manifest is of no image, but of "{config_descriptor.media_type[:200] or "something"}"'
+            )
+        data = source.read(config_descriptor, f"configuration {config_descriptor.digest}")
+        value = documents.load(data, f"configuration {config_descriptor.digest}")
+        config = documents.Configuration(value)
+        layers = _layers(found.manifest, config)
+        origin = _origin(request, found, config_descriptor.digest)
+        return convert(config, origin, self._host), layers
 
 
 def _layers(manifest: documents.Manifest, config: documents.Configuration) -> list[layering.Layer]:

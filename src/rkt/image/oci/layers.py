@@ -12,11 +12,11 @@ import os
 import threading
 
 from rkt.errors import RktError
-from rkt.image.oci import digest as digests
-from rkt.image.oci import filesystem
-from rkt.image.oci.pipe import CHUNK, read_ahead
 from rkt.image.progress import Progress
-from rkt.store import archive, compression
+from rkt.store import archive, filesystem
+from rkt.store import digest as digests
+from rkt.store.layer_content import HINT, Content, too_many, too_much
+from rkt.store.pipe import CHUNK, read_ahead
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,19 +24,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from rkt.image.oci.documents import Descriptor
-    from rkt.image.oci.filesystem import Header
     from rkt.image.oci.source import Source, Stream
     from rkt.image.progress import Bar
     from rkt.store.compression import Readable
+    from rkt.store.filesystem import Header
     from rkt.store.layers import Layers
 
 AT_ONCE = 3
 """Layers on their way at the same time."""
-
-HINT = "larger images are taken with --max-image-size"
-
-KINDS = ("gzip", "zstd", "tar", "unknown")
-"""Layers are gzip, zstd or plain archives; an empty or very old one shows no sign of being one."""
 
 
 class Limits:
@@ -67,86 +62,70 @@ class Layer:
         self.size = 0
 
 
-class _Budget:
+class Budget:
     """What all layers together may still have; shared by the threads."""
 
-    __slots__ = ("_content", "_entries", "_limits", "_lock", "_stopped")
+    __slots__ = ("_limits", "_lock", "_stopped", "content", "entries")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._lock = threading.Lock()
-        self._content = limits.content
-        self._entries = limits.entries
+        self.content = limits.content
+        self.entries = limits.entries
         self._stopped = False
 
     def stop(self) -> None:
         """Nobody wants the layers any more: the threads end with the piece they are at."""
         self._stopped = True
 
+    def check(self) -> None:
+        """Raises RktError once nobody wants the layers any more."""
+        if self._stopped:
+            raise RktError("another layer failed")
+
     def take_content(self, size: int) -> None:
         with self._lock:
-            if self._stopped:
-                raise RktError("another layer failed")
-            self._content -= size
-            if self._content < 0:
-                raise RktError(
-                    f"the layers have more than {self._limits.content} bytes of content", hint=HINT
-                )
+            self.check()
+            self.content -= size
+            if self.content < 0:
+                raise too_much(self._limits.content)
 
-    def take_entry(self) -> None:
-        self._entries -= 1
-        if self._entries < 0:
-            raise RktError(f"the layers have more than {self._limits.entries} entries")
+    def take_entries(self, count: int = 1) -> None:
+        with self._lock:
+            self.entries -= count
+            if self.entries < 0:
+                raise too_many(self._limits.entries)
 
 
-class Content:
-    """The archive in a layer, with both digests checked at the end; a context manager."""
+class Opened:
+    """The archive in a layer that is read from a stream, both digests checked at the end.
 
-    __slots__ = ("_ahead", "_budget", "_hash", "_layer", "_plain", "_stream", "size")
+    A context manager.
+    """
+
+    __slots__ = ("_ahead", "_stream", "content")
 
     def __init__(
-        self, layer: Layer, stream: Stream, budget: _Budget | None, copy: tuple[int, Bar] | None = None
+        self, layer: Layer, stream: Stream, budget: Budget | None, copy: tuple[int, Bar] | None = None
     ) -> None:
         """``stream`` gives the layer as it came, and becomes ours.  ``copy``: an fd that gets it, too."""
-        self._layer = layer
-        self._budget = budget
         self._stream = stream
         self._ahead = None
-        self.size = 0
-        descriptor = layer.descriptor
-        checked = digests.CheckedReader(
-            stream, descriptor.digest, descriptor.size, f"layer {descriptor.digest}"
-        )
-        source: Readable = checked if copy is None else _Tee(checked, *copy)
+        source: Readable = checked(layer, stream)
+        if copy is not None:
+            source = _Tee(source, *copy)
         try:
-            if descriptor.size > CHUNK:
+            if layer.descriptor.size > CHUNK:
                 source = self._ahead = read_ahead(source)
-            self._plain = compression.open_reader(source)
-            if self._plain.kind not in KINDS:
-                raise RktError(f"layer {descriptor.digest} is {self._plain.kind} data")
+            self.content = Content(
+                source,
+                layer.descriptor.digest,
+                layer.diff_id,
+                budget.take_content if budget is not None else lambda _: None,
+            )
         except BaseException:
             self.close()
             raise
-        self._hash = hashlib.new(layer.diff_id.partition(":")[0])
-
-    def read(self, size: int, /) -> bytes:
-        data = self._plain.read(size)
-        if data:
-            self.size += len(data)
-            if self._budget is not None:
-                self._budget.take_content(len(data))
-            self._hash.update(data)
-        return data
-
-    def finish(self) -> None:
-        """Read what is left and compare the digest of the archive.  Raises RktError."""
-        while self.read(CHUNK):
-            pass
-        expected = self._layer.diff_id
-        found = f"{expected.partition(':')[0]}:{self._hash.hexdigest()}"
-        if found != expected:
-            name = self._layer.descriptor.digest
-            raise RktError(f"the content of layer {name} has the digest {found} instead of {expected}")
 
     def close(self) -> None:
         if self._ahead is not None:
@@ -154,12 +133,37 @@ class Content:
         self._stream.__exit__(None, None, None)
 
     def __enter__(self) -> Content:
-        return self
+        return self.content
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         self.close()
+
+
+def checked(layer: Layer, stream: Readable) -> digests.CheckedReader:
+    """A layer as it came, its digest and size checked at the end."""
+    descriptor = layer.descriptor
+    return digests.CheckedReader(stream, descriptor.digest, descriptor.size, f"layer {descriptor.digest}")
+
+
+class Entries:
+    """The entries of a layer that was taken, read once more."""
+
+    __slots__ = ("_layer", "_taker")
+
+    def __init__(self, layer: Layer, taker: Taker) -> None:
+        self._layer = layer
+        self._taker = taker
+
+    def entries(self) -> Iterator[tuple[archive.Entry, Readable]]:
+        """All entries in their order, each with its content, to be read before the next is asked for."""
+        limits = archive.Limits(entries=len(self._layer.headers) + 1, total=1 << 60)
+        with self._taker.open(self._layer) as content:
+            reader = archive.Reader(content, limits=limits, end_marker=False)
+            for entry in reader:
+                yield entry, reader
+            content.finish()
 
 
 class _Tee:
@@ -200,39 +204,22 @@ class Taker:
         self._progress = progress or Progress()
         self._cache = cache if source.remote else None
         self._limits = limits
-        self._budget = _Budget(limits)
+        self._budget = Budget(limits)
         self._notify = notify
 
     def take(self, layers: Sequence[Layer]) -> None:
         """Get all layers and read their headers.  Raises the first error in the order of the layers."""
-        total = sum(layer.descriptor.size for layer in layers)
-        if total > self._limits.download:
-            raise RktError(f"the layers have {total} bytes, more than {self._limits.download}", hint=HINT)
-        if len(layers) == 1:
-            self._take(layers[0])
-            return
-        from concurrent.futures import ThreadPoolExecutor
-
+        check_download(layers, self._limits)
         # The same layer may be there twice; it is taken once.
         different = {(layer.descriptor.digest, layer.diff_id): layer for layer in layers}
-        pool = ThreadPoolExecutor(AT_ONCE)
-        try:
-            futures = [pool.submit(self._take, layer) for layer in different.values()]
-            for future in futures:
-                future.result()
-        except BaseException:
-            # One that is refused, or Ctrl-C.
-            self._budget.stop()
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        at_once(list(different.values()), self._take, self._budget)
         for layer in layers:
             first = different[(layer.descriptor.digest, layer.diff_id)]
             layer.headers, layer.size = first.headers, first.size
 
-    def open(self, layer: Layer) -> Content:
+    def open(self, layer: Layer) -> Opened:
         """The archive of a layer that was taken, once more."""
-        return Content(layer, self._open(layer), None)
+        return Opened(layer, self._open(layer), None)
 
     def _open(self, layer: Layer) -> Stream:
         if self._cache is not None:
@@ -267,18 +254,44 @@ class Taker:
                 bar.finish()
 
     def _read(self, layer: Layer, stream: Stream, copy: tuple[int, Bar] | None = None) -> None:
-        with Content(layer, stream, self._budget, copy) as content:
+        with Opened(layer, stream, self._budget, copy) as content:
             layer.headers = list(filesystem.headers(self._entries(content)))
             content.finish()
             layer.size = content.size
 
     def _entries(self, content: Content) -> Iterator[archive.Entry]:
         for entry in archive.Reader(content, limits=self._archive_limits(), end_marker=False):
-            self._budget.take_entry()
+            self._budget.take_entries()
             yield entry
 
     def _archive_limits(self) -> archive.Limits:
         return archive.Limits(entries=self._limits.entries, total=self._limits.content)
+
+
+def at_once(layers: Sequence[Layer], work: Callable[[Layer], object], budget: Budget) -> None:
+    """Do the work for each layer, several at a time; the first error in their order ends all of it."""
+    if len(layers) == 1:
+        work(layers[0])
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        for future in [pool.submit(work, layer) for layer in layers]:
+            future.result()
+    except BaseException:
+        # One that is refused, or Ctrl-C.
+        budget.stop()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def check_download(layers: Sequence[Layer], limits: Limits) -> None:
+    """Raises RktError for more bytes than are taken."""
+    total = sum(layer.descriptor.size for layer in layers)
+    if total > limits.download:
+        raise RktError(f"the layers have {total} bytes, more than {limits.download}", hint=HINT)
 
 
 def _matches(fd: int | None, digest: str) -> bool:

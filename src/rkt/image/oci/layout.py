@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 
 from rkt.errors import RktError
-from rkt.image.oci import digest as digests
 from rkt.image.oci import documents
 from rkt.image.oci.source import Document, Source
+from rkt.store import digest as digests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 
 from rkt.errors import RktError
-from rkt.image.oci import digest as digests
 from rkt.image.oci import names
 from rkt.image.oci.docker_archive import DockerArchive
 from rkt.image.oci.fetch import Request
 from rkt.image.oci.files import Archive, Directory
 from rkt.image.oci.layout import Layout
+from rkt.store import digest as digests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ The grammar of Docker's references.  Without a registry Docker Hub is meant, wit
 from __future__ import annotations
 
 from rkt.errors import RktError
-from rkt.image.oci import digest as digests
+from rkt.store import digest as digests
 
 DOCKER_HUB = "registry-1.docker.io"
 _HUB_NAMES = ("docker.io", "index.docker.io", DOCKER_HUB)

@@ -2,17 +2,17 @@
 
 One object asks for one image.  It goes through the places ``registries.conf`` names, mirrors first; the one
 that has the manifest is asked for the rest, and the others where it fails.  Answers are not believed: whoever
-asks checks digests (``rkt.image.oci.digest``).
+asks checks digests (``rkt.store.digest``).
 """
 
 from __future__ import annotations
 
 from rkt.errors import RktError
 from rkt.image.http import Access, Client, HttpError, TransferError
-from rkt.image.oci import digest as digests
 from rkt.image.oci import documents, registries
 from rkt.image.oci.authentication import Authenticator
 from rkt.image.oci.source import Document, Source
+from rkt.store import digest as digests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rkt.errors import RktError
-from rkt.image.oci import digest as digests
 from rkt.image.oci.documents import MAX_DOCUMENT, Descriptor
+from rkt.store import digest as digests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

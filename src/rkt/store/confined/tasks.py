@@ -14,6 +14,8 @@ TASKS: dict[str, str] = {
     "confined.reading:read_image": STREAMS,
     "confined.reading:unpack_image": TREES,
     "confined.unpacking:unpack": TREES,
+    "layer_inflate:inflate": STREAMS,
+    "layer_unpack:unpack": TREES,
 }
 """What is run, ``MODULE:FUNCTION`` below ``rkt.store``, with its profile (STREAMS or TREES).
 

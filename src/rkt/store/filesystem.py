@@ -254,6 +254,9 @@ class Filesystem:
             if child is None:
                 if not make:
                     return None
+                if part.startswith(WHITEOUT):
+                    # Where a link leads to; a name of an entry cannot have it.
+                    raise RktError("a sign for a removed file is not a directory")
                 child = node.children[part] = Node(DIRECTORY, None)
             if child.type == SYMLINK:
                 links += 1

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from rkt.store.compression import Readable
 
 _LENGTHS = {"sha256": 64, "sha512": 128}
-"""The two algorithms the specification registers; nothing else says what content is."""
+ALGORITHMS = tuple(_LENGTHS)
+"""The two that the specification registers; nothing else says what content is."""
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -23,6 +24,15 @@ def check(text: str) -> str:
     if len(digits) != _LENGTHS[algorithm] or set(digits) - _HEX:
         raise RktError(f'digest "{text[:200]}" is not valid')
     return text
+
+
+def is_valid(text: str) -> bool:
+    """Whether ``check`` takes it."""
+    try:
+        check(text)
+    except RktError:
+        return False
+    return True
 
 
 def of(data: bytes, algorithm: str = "sha256") -> str:

@@ -31,6 +31,7 @@ class Pipe:
     """
 
     __slots__ = (
+        "_at",
         "_buffer",
         "_buffered",
         "_chunks",
@@ -48,6 +49,7 @@ class Pipe:
         self._buffer: list[bytes] = []
         self._buffered = 0
         self._rest = b""
+        self._at = 0
         self._done = False
         self._reading = True
         self._error: BaseException | None = None
@@ -63,7 +65,7 @@ class Pipe:
 
     def read(self, size: int = CHUNK, /) -> bytes:
         """For the reader: up to ``size`` bytes, nothing only at the end."""
-        if not self._rest:
+        if self._at >= len(self._rest):
             with self._condition:
                 while not self._chunks and not self._done:
                     self._condition.wait()
@@ -71,10 +73,13 @@ class Pipe:
                     if self._error is not None:
                         raise self._error
                     return b""
-                self._rest = self._chunks.popleft()
+                self._rest, self._at = self._chunks.popleft(), 0
                 self._condition.notify_all()
-        data, self._rest = self._rest[:size], self._rest[size:]
-        return data
+        at = self._at
+        self._at = at + size
+        if not at and size >= len(self._rest):
+            return self._rest
+        return self._rest[at : at + size]
 
     def close(self) -> None:
         with self._condition:

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rkt.errors import RktError, one_line
-from rkt.image.oci import filesystem
-from rkt.image.oci.filesystem import Filesystem
+from rkt.store import filesystem
 from rkt.store.entry import CHARACTER, DIRECTORY, FILE, LINK, SYMLINK, Entry
+from rkt.store.filesystem import Filesystem
 
 
 def entry(text: str) -> Entry:
@@ -50,6 +50,12 @@ def test_whiteouts() -> None:
     assert paths(["d/a"], ["d/", "d/b", ".wh.d"]) == {"d/b": (1, 1)}
     assert paths(["a"], ["a", ".wh.a"]) == {"a": (1, 0)}
     assert paths(["a"], [".wh.nothing", "no/.wh.thing"]) == {"a": (0, 0)}
+
+
+@pytest.mark.attack(4)
+def test_no_link_leads_to_a_sign() -> None:
+    assert "is not a directory" in refused(["a -> .wh.b", "a/c"])
+    assert "is not a directory" in refused(["a -> d/.wh..wh..opq/e"], ["a/c"])
 
 
 @pytest.mark.attack(4)
