@@ -28,6 +28,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "tests"))
 
 import images  # noqa: E402
+import layers  # noqa: E402
 
 from support import aci  # noqa: E402
 
@@ -398,7 +399,22 @@ def enter_namespaces() -> None:
     )
 
 
-TABLES = {"start-up": start_up, "run": run_true, "network": run_network, "image": fetch_file}
+def fetch_layers(bench: Bench) -> None:
+    """Container images of several layers; a round takes half a minute, so there are fewer."""
+    command = [RKT, f"--local-config={bench.base}/config"]
+    rounds = min(bench.rounds, layers.ROUNDS)
+    lines = layers.tables(command, os.path.join(bench.base, "fetch"), ENVIRONMENT, rounds)
+    bench.lines += lines
+    print("\n".join(lines), flush=True)
+
+
+TABLES = {
+    "start-up": start_up,
+    "run": run_true,
+    "network": run_network,
+    "image": fetch_file,
+    "layers": fetch_layers,
+}
 
 
 def main() -> None:
