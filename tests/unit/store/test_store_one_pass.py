@@ -22,6 +22,7 @@ from rkt.store.compression import COMPRESSIONS
 from rkt.store.directories import Directories
 from rkt.store.store import Store
 from support import aci
+from support.crash import Crash
 from support.store import add
 
 FILES = [
@@ -75,6 +76,18 @@ def facts(directory: str) -> dict[str, tuple[object, ...]]:
                 *(status.st_mtime_ns, attributes),
             )
     return found
+
+
+def wait_for_workers(store: Store) -> None:
+    """Until no worker of an rkt that is gone is left: each has the lock of its tree."""
+    try:
+        names = os.listdir(store.places.tree_locks)
+    except FileNotFoundError:
+        return
+    for name in names:
+        lock = os.open(os.path.join(store.places.tree_locks, name), os.O_RDWR)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.close(lock)
 
 
 class TestTree:
@@ -246,15 +259,45 @@ class TestCollecting:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(writer)
-        lock = os.open(os.path.join(store.places.tree_locks, name), os.O_RDWR)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        os.close(lock)
+        wait_for_workers(store)
         assert trees(store) == [name]
         self.collect(store)
         assert trees(store) == []
         assert os.listdir(store.places.tree_locks) == []
         assert leftovers(store) == []
         assert store.images() == []
+
+    @pytest.mark.promise("P6")
+    def test_crash_before_each_call(self, tmp_path: os.PathLike[str]) -> None:
+        """There is an image or there is none, a tree or none, and nothing else after collecting."""
+        for number in range(1, 400):
+            directory = os.path.join(os.fspath(tmp_path), str(number))
+
+            def work(directory: str = directory) -> None:
+                with Store(directory) as store:
+                    add(store, image(), render=True)
+
+            done = Crash(work).at(number)
+            with Store(directory) as store:
+                wait_for_workers(store)
+                for tree_id in store.trees.ids():
+                    if store.trees.is_rendered(tree_id):
+                        store.check_tree(tree_id)
+                        assert store.images(), number
+                if os.path.isdir(store.places.tree_locks):
+                    self.collect(store)
+                    assert trees(store) == []
+                    assert os.listdir(store.places.tree_locks) == []
+                    assert leftovers(store) == []
+                if number % 5 == 0:
+                    # Whatever is left, importing works.
+                    key = add(store, image(), render=True)
+                    store.check_tree(store.render(key))
+                    assert [info.key for info in store.images()] == [key]
+            if done:
+                assert number > 40
+                return
+        raise AssertionError("the import never ended")
 
     def wait_for_tree(self, store: Store) -> str:
         while True:
