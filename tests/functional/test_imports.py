@@ -132,5 +132,13 @@ def test_images_are_not_taken_apart_by_rkt_itself(rkt: Rkt, box: str) -> None:
     """What reads archives is imported by the worker only."""
     modules = imported(f"--dir={rkt.dir}", "--insecure-options=image", "fetch", box)
     assert "rkt.store.confined" in modules
-    apart = ("archive", "extract", "pax", "headers", "confined.reading", "confined.unpacking")
+    apart = (
+        "archive",
+        "extract",
+        "pax",
+        "headers",
+        "confined.importing",
+        "confined.reading",
+        "confined.unpacking",
+    )
     assert not {f"rkt.store.{name}" for name in apart} & modules

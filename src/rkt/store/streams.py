@@ -66,7 +66,7 @@ def read_image(
         fds = []
         if tree is not None:
             arguments["known"] = list(known)
-            task = "confined.reading:unpack_image"
+            task = "confined.importing:unpack_image"
             fds = [tree.fd, tree.lock]
         keeper = Keeper(target, limit)
         try:

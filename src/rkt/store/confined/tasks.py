@@ -12,7 +12,7 @@ TASKS: dict[str, str] = {
     "confined.building:missing": STREAMS,
     "confined.building:unpack": TREES,
     "confined.reading:read_image": STREAMS,
-    "confined.reading:unpack_image": TREES,
+    "confined.importing:unpack_image": TREES,
     "confined.unpacking:unpack": TREES,
     "layer_inflate:inflate": STREAMS,
     "layer_unpack:unpack": TREES,
