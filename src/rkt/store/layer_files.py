@@ -150,6 +150,8 @@ class LayerFile:
         return {name: os.getxattr(path, name) for name in names if name in self._entry.xattrs}
 
     def close(self) -> None:
+        # The generator holds this object and its last piece, and nothing collects rings.
+        self._pieces, self._rest = None, b""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

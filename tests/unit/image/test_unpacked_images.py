@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import os
@@ -21,6 +22,7 @@ from rkt.image.oci.layout import Layout
 from rkt.linux.lock import Lock
 from rkt.store import collector, layer_index
 from rkt.store.entry import DIRECTORY, FILE, SYMLINK, Entry
+from rkt.store.layer_files import LayerFile
 from rkt.store.store import Store
 from rkt.store.unpacked import UnpackedLayers
 from support import oci
@@ -106,6 +108,21 @@ def test_crash_while_fetching(tmp_path: os.PathLike[str]) -> None:
             assert number > 50
             return
     raise AssertionError("the fetch never ended")
+
+
+def test_files_that_were_read_take_no_memory(tmp_path: os.PathLike[str]) -> None:
+    """The program runs without a collector."""
+    layout = oci.Layout(os.path.join(tmp_path, "layout"))
+    layout.image("v1", [oci.Layer(oci.tar([oci.file("a", b"a"), oci.file("b", b"b")]))])
+    data_dir = os.path.join(tmp_path, "data")
+    key = fetch(data_dir, layout)
+    gc.collect()
+    gc.disable()
+    try:
+        with Store(data_dir) as store, store.open_blob(key):
+            assert [one for one in gc.get_objects() if isinstance(one, LayerFile)] == []
+    finally:
+        gc.enable()
 
 
 def index(*entries: tuple[Entry, int]) -> bytes:
