@@ -190,7 +190,7 @@ def test_interactive_app_has_a_terminal_of_its_own(rkt: driver.Rkt, box: str) ->
     try:
         _expect(terminal, b"# ")
         os.write(terminal, b"tty; echo sleep''ing; sleep 100\n")
-        _expect(terminal, b"/dev/pts/0")
+        _expect(terminal, b"/dev/console")
         _expect(terminal, b"sleeping")
         # ctrl-C is the app's; the shell may not have come as far as sleep
         time.sleep(0.5)

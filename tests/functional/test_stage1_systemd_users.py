@@ -299,3 +299,26 @@ def test_ports_below_1024(rkt: driver.Rkt, box: str, user: str) -> None:
     words = ["--private-users", box, f"--user={user}", "--exec=/bin/sh", "--", "-c", script]
     result = rkt("--insecure-options=image", "run", "--net=none", *words)
     assert lines(result) == ["served", "0"], result
+
+
+@pytest.mark.promise("P4")
+@pytest.mark.parametrize("users", [[], ["--private-users"]], ids=["host-ids", "own-ids"])
+@pytest.mark.parametrize("user", ["0", "1000"])
+def test_each_app_has_terminals_of_its_own(rkt: driver.Rkt, owned: str, users: list[str], user: str) -> None:
+    """A new terminal is the first, belongs to who opened it, and is not seen by the app beside it."""
+    look = (
+        "touch /tmp/there; until [ -e /shared/opened ]; do sleep 0.05; done; ls /dev/pts | xargs echo beside:"
+    )
+    open_one = "exec 3<>/dev/ptmx; touch /shared/opened; echo own: $(ls -ln /dev/pts/0); ls -n -d /dev/pts"
+    both = ["--exec=/bin/sh", f"--user={user}", f"--group={user}", "--mount=volume=shared,target=/shared"]
+    done = rkt(
+        *("--insecure-options=image", "run", "--net=none", *users),
+        "--volume=shared,kind=empty,mode=0777",
+        *(owned, "--name=own", *both, "--", "-c", open_one, "---"),
+        *(owned, "--name=beside", *both, "--", "-c", look),
+    )
+    assert done.code == 0, done
+    said = sorted(line.partition("]: ")[2].split() for line in done.lines)
+    assert said[0] == ["beside:", "ptmx"]
+    assert [*said[2][:5], said[2][-1]] == ["own:", "crw--w----", "1", user, "5", "/dev/pts/0"]
+    assert said[1][2:4] == ["0", "0"]

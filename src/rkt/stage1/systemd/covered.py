@@ -1,4 +1,4 @@
-"""Volumes over places of an app's root where its unit mounts something of the pod.
+"""Volumes over places of an app's root where something of the pod, or terminals, are mounted.
 
 A volume on the place of the terminals or of shared memory is what the app gets there.  One on a directory
 above such a place has to hold it, or to let it be made.  ``/proc`` is the kernel's, and is mounted last.
@@ -19,9 +19,19 @@ if TYPE_CHECKING:
 
 PROC = "/proc"
 # What a unit binds into the app's root, unless the app has a volume there.
-_REPLACEABLE = ("/dev/pts", "/dev/shm", "/dev/console")
+_REPLACEABLE = ("/dev/shm", "/dev/console")
+TERMINALS = "/dev/pts"
+"""Where an app has terminals of its own, unless it has a volume there."""
+
 _FILES = ("/dev/console", "/run/systemd/notify")
-_NEEDED = (*_REPLACEABLE, PROC, "/run/systemd/journal", "/run/systemd/incoming", "/run/systemd/notify")
+_NEEDED = (
+    TERMINALS,
+    *_REPLACEABLE,
+    PROC,
+    "/run/systemd/journal",
+    "/run/systemd/incoming",
+    "/run/systemd/notify",
+)
 
 
 def refuse_proc(entries: Iterable[PlannedMount]) -> None:

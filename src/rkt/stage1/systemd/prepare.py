@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _NSPAWN_RUN = "/run/systemd/nspawn"
 SHUTDOWN = "/usr/lib/systemd/systemd-shutdown"
+# The number of group "tty" in systemd-nspawn, and nearly everywhere else.
+_TTY_GROUP = 5
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _DEVICES = (
     ("null", 1, 3),
@@ -217,6 +219,8 @@ def app_roots(plan: Plan, resolv_conf: str | None, notify: Callable[[str], objec
             name = entry.app.name
             try:
                 covered.complete(roots.fds[name], entry.mounts, plan.ids.root)
+                if covered.TERMINALS not in {mount.target for mount in entry.mounts}:
+                    _mount_terminals(roots.fds[name], plan.ids.root)
                 given_name_files(plan, roots.fds[name], resolv_conf)
                 program(plan.pod, entry, roots.fds[name], plan.ids)
                 if entry.read_only:
@@ -270,6 +274,32 @@ def base(root_fd: int, *, protect: bool, interactive: bool = False, owner: tuple
         os.close(etc)
 
 
+def _mount_terminals(root_fd: int, owner: tuple[int, int]) -> None:
+    """Terminals of the app's own, below /dev/pts.
+
+    In those of the pod root logs in (``login``): an app that had them could make such a terminal its own
+    before the shell is there, and then type there (TIOCSTI).
+    """
+    target = paths.open_in_root(root_fd, covered.TERMINALS, os.O_PATH | os.O_DIRECTORY)
+    try:
+        options: dict[str, str | None] = {
+            "mode": "0620",
+            "ptmxmode": "0666",
+            "gid": str(owner[1] + _TTY_GROUP),
+        }
+        attributes = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
+        terminals = mount.new_mount("devpts", options, attributes=attributes)
+        try:
+            if owner != (0, 0):
+                for name in (".", "ptmx"):
+                    os.chown(name, *owner, dir_fd=terminals)
+            mount.move_mount(terminals, target)
+        finally:
+            os.close(terminals)
+    finally:
+        os.close(target)
+
+
 def _mount_sysfs(target: int, *, protect: bool) -> None:
     """A sysfs for this network namespace; with ``protect`` read-only, and without what apps must not see."""
     attributes = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
@@ -317,7 +347,7 @@ def _device_directory(root_fd: int, owner: tuple[int, int]) -> int:
 
 
 def _fill_devices(fd: int, *, interactive: bool, owner: tuple[int, int]) -> None:
-    """Device nodes of a new /dev, links, and the places where systemd binds the pod's terminals."""
+    """Device nodes of a new /dev, links, and the places where more is mounted."""
     made = ["net", "pts", "shm", "console", *_STREAM_LINKS]
     made += [entry[0] for entry in (*_DEVICES, *_DEVICE_LINKS)]
     for name, major, minor in _DEVICES:
