@@ -19,6 +19,33 @@ from support import machine
 taken = machine.Snapshot()
 print(json.dumps({{kind: sorted(getattr(taken, kind)) for kind in taken.__slots__}}))
 """
+TERMINAL = """
+import json, os, pty, sys
+argv, steps = json.loads(sys.argv[1])
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp(argv[0], argv)
+seen = ""
+def read():
+    global seen
+    try:
+        part = os.read(terminal, 4096)
+    except OSError:
+        part = b""
+    seen += part.decode()
+    return part
+for expected, typed in steps:
+    while expected not in seen:
+        if not read():
+            sys.exit(f"{expected!r} did not appear in {seen!r}")
+    seen = seen.partition(expected)[2]
+    print(expected, flush=True)
+    os.write(terminal, typed.encode())
+while read():
+    pass
+print(seen)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
 SLEEP = "trap 'exit 0' TERM; while :; do sleep 1; done"
 
 
@@ -34,6 +61,14 @@ def snapshot(host: hosts.Host) -> dict[str, list[str]]:
 
 def run_words(image: str, script: str, *options: str) -> list[str]:
     return ["--insecure-options=image", "run", *options, image, "--exec=/bin/sh", "--", "-c", script]
+
+
+def on_terminal(argv: list[str], *steps: tuple[str, str]) -> list[str]:
+    """A command line that runs another on a terminal, and for each step waits for a text before it types one.
+
+    It prints the texts that appeared, and what came after the last.
+    """
+    return ["/usr/bin/python3", "-BIS", "-c", TERMINAL, json.dumps([argv, steps])]
 
 
 def until(what: str, ready: Callable[[], bool], seconds: float = SECONDS) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from host_pods import SECONDS, SLEEP, Pod, cgroups, limit, rkt, snapshot, until
+from host_pods import SECONDS, SLEEP, STATE, Pod, cgroups, limit, on_terminal, rkt, snapshot, until
 
 from support import hosts
 
@@ -115,16 +115,159 @@ def test_machinectl_shows_and_stops_pods(systemd_host: hosts.Host, systemd_image
         pod.remove()
 
 
-def test_a_shell_by_machinectl_is_refused_with_the_reason(
+USERS = pytest.mark.parametrize("users", [[], ["--private-users"]], ids=["host-ids", "own-ids"])
+DAEMON = "/usr/bin/dbus-daemon"
+BUS = "/run/dbus/system_bus_socket"
+LEAVE = "\x1d\x1d\x1d"
+STUBBORN = "trap '' HUP TERM INT; echo here; while :; do sleep 1; done"
+# Of every process what lies below its root, and its terminal; then what the looking one has itself.
+LOOK = f"""
+for process in /proc/[0-9]*; do
+    echo "$process"
+    for path in {BUS} /run/systemd/private; do
+        [ -e "$process/root$path" ] && echo "reached $process/root$path"
+    done
+    case $(readlink "$process/fd/0") in /dev/pts/*) echo "reached $process/fd/0" ;; esac
+done
+ls /dev/pts
+grep @ /proc/net/unix
+"""
+
+
+def bus_processes(pod: Pod) -> str:
+    """The numbers of the processes of the pod's D-Bus; "" when it has not been started."""
+    root = "/sys/fs/cgroup" if list(cgroups(pod.host, 1)) == [""] else "/sys/fs/cgroup/systemd"
+    path = f"{root}{pod.subcgroup}/payload/system.slice/dbus.service/cgroup.procs"
+    return pod.host.run(["cat", path]).out
+
+
+def leader(pod: Pod) -> str:
+    return pod.host.ok(["machinectl", "show", "--property=Leader", "--value", pod.machine]).out.strip()
+
+
+@USERS
+def test_a_command_is_run_by_machinectl_shell(
+    systemd_host: hosts.Host, systemd_image: str, users: list[str]
+) -> None:
+    """What it needs in the pod is started when it is needed; it is root of the pod, not of an app."""
+    host = systemd_host
+    before = snapshot(host)
+    pod = Pod(host, "shell").start(systemd_image, SLEEP, *users)
+    assert bus_processes(pod) == ""
+    shell = ["machinectl", "--quiet", "shell", pod.machine]
+    done = host.ok(on_terminal([*shell, "/bin/cat", "/proc/1/comm"]))
+    assert done.out.split() == ["systemd"]
+    assert bus_processes(pod) != ""
+    script = "cat /etc/machine-id; id -u; pwd; ls /opt/stage2"
+    done = host.ok(on_terminal([*shell, "/bin/sh", "-c", script]))
+    assert done.out.split() == [pod.uuid.replace("-", ""), "0", "/root", "box"]
+    # Without a command it is the user's own shell.
+    host.ok(on_terminal(shell, ("# ", "echo $((6*7)); exit\n"), ("42", "")))
+    assert rkt(host, "enter", pod.uuid, "/bin/echo", "inside").out == "inside\n"
+    result = pod.stop()
+    assert result.code == 0, result
+    assert snapshot(host) == before
+
+
+@USERS
+def test_root_logs_in_by_machinectl(systemd_host: hosts.Host, systemd_image: str, users: list[str]) -> None:
+    """Who may ask machined for it needs no password; after a logout there is another shell."""
+    pod = Pod(systemd_host, "login").start(systemd_image, SLEEP, *users)
+    steps = [
+        ("# ", "cat /etc/machine-id /etc/hostname\n"),
+        (pod.uuid.replace("-", ""), ""),
+        (pod.machine, ""),
+        ("# ", "tty; echo $HOME\n"),
+        ("/dev/pts/", ""),
+        ("/root", ""),
+        ("# ", "exit\n"),
+        ("# ", "echo $((6*7))\n"),
+        ("42", LEAVE),
+    ]
+    done = systemd_host.ok(on_terminal(["machinectl", "login", pod.machine], *steps))
+    assert [line.strip() for line in done.lines][: len(steps)] == [step[0].strip() for step in steps]
+    # The terminal has gone, and the shell on it.
+    result = pod.stop()
+    assert result.code == 0, result
+
+
+@pytest.mark.promise("P4")
+@USERS
+def test_an_app_reaches_neither_bus_nor_terminal_of_who_logs_in(
+    systemd_host: hosts.Host, systemd_image: str, users: list[str]
+) -> None:
+    """An app that is root has other files, and may not look through the processes of the pod around it."""
+    host = systemd_host
+    pod = Pod(host, "apart").start(systemd_image, SLEEP, *users)
+    shell = on_terminal(
+        ["machinectl", "--quiet", "shell", pod.machine], ("# ", "echo $((6*7))\n"), ("42", "")
+    )
+    opened = host.spawn(shell)
+    until("there is no shell", lambda: bus_processes(pod) != "")
+    pid = leader(pod)
+    host.ok(["test", "-S", f"/proc/{pid}/root{BUS}"])
+    until("there is no terminal", lambda: len(host.run(["ls", f"/proc/{pid}/root/dev/pts"]).lines) > 2)
+    seen = rkt(host, "enter", pod.uuid, "/bin/sh", "-c", LOOK).lines
+    assert "/proc/1" in seen
+    assert len([line for line in seen if line.startswith("/proc/")]) > 4
+    assert [line for line in seen if not line.startswith("/proc/")] == ["ptmx"]
+    # The same look by who may.
+    done = host.ok(on_terminal(["machinectl", "--quiet", "shell", pod.machine, "/bin/sh", "-c", LOOK]))
+    found = {line.strip() for line in done.lines if "reached" in line}
+    assert {f"reached /proc/1/root{BUS}", "reached /proc/1/root/run/systemd/private"} <= found
+    assert [line for line in found if line.endswith("/fd/0")]
+    pod.stop()
+    opened.wait(SECONDS)
+
+
+@pytest.mark.parametrize("verb", ["end", "stop", "poweroff", "terminate"])
+@pytest.mark.parametrize("kind", ["shell", "login"])
+def test_a_pod_ends_with_a_shell_open(
+    systemd_host: hosts.Host, systemd_image: str, verb: str, kind: str
+) -> None:
+    """It is hung up, and killed if it ignores that; the pod's code is the app's, and nothing stays."""
+    host = systemd_host
+    before = snapshot(host)
+    script = "trap 'exit 3' TERM; touch /trapped; until [ -e /go-on ]; do sleep 0.1; done; exit 7"
+    pod = Pod(host, "open").start(systemd_image, script)
+    pod.wait_for("/trapped")
+    words = ["machinectl", kind, pod.machine]
+    marker = f"{STATE}/open.marker"
+    opened = host.spawn(
+        ["sh", "-c", f'"$@" >{marker}', "sh", *on_terminal(words, ("# ", f"{STUBBORN}\n"), ("here\r", ""))]
+    )
+    until("there is no shell", lambda: "here" in host.run(["cat", marker]).out)
+    assert opened.running()
+    if verb == "end":
+        host.ok(["touch", f"{pod.directory}/stage1/rootfs/opt/stage2/box/rootfs/go-on"])
+    elif verb == "stop":
+        assert rkt(host, "stop", pod.uuid).code == 0
+    else:
+        host.ok(["machinectl", verb, pod.machine])
+    assert pod.process is not None
+    result = pod.process.wait(SECONDS)
+    assert result.code == (7 if verb == "end" else 0), result
+    opened.wait(SECONDS)
+    assert pod.status()["app-box"] == str(result.code)
+    pod.remove()
+    assert snapshot(host) == before
+
+
+def test_without_a_bus_daemon_on_the_host_a_shell_is_refused_with_the_reason(
     systemd_host: hosts.Host, systemd_image: str
 ) -> None:
-    """Both ask the pod for a D-Bus, which pods have not; ``rkt enter`` needs none."""
-    pod = Pod(systemd_host, "shell").start(systemd_image)
-    for verb in ("shell", "login"):
-        done = systemd_host.run(["machinectl", verb, pod.machine])
-        assert (done.code, "There is no system bus in container" in done.err) == (1, True), done
-    assert rkt(systemd_host, "enter", pod.uuid, "/bin/echo", "inside").out == "inside\n"
-    pod.stop()
+    """The pod does without; ``rkt enter`` needs none."""
+    host = systemd_host
+    host.ok(["mv", DAEMON, f"{DAEMON}.away"])
+    try:
+        pod = Pod(host, "refused").start(systemd_image)
+        for verb in ("shell", "login"):
+            done = host.run(["machinectl", verb, pod.machine])
+            assert (done.code, "There is no system bus in container" in done.err) == (1, True), done
+        assert rkt(host, "enter", pod.uuid, "/bin/echo", "inside").out == "inside\n"
+        pod.stop()
+    finally:
+        host.ok(["mv", f"{DAEMON}.away", DAEMON])
 
 
 @pytest.fixture

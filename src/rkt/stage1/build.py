@@ -21,7 +21,7 @@ from rkt import VERSION, bundle
 from rkt.appc import VERSION as APPC_VERSION
 from rkt.network import configuration
 from rkt.stage1.common import call_filter, compiled
-from rkt.stage1.systemd import container_filter, units
+from rkt.stage1.systemd import container_filter, login, units
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PYTHON = "usr/lib/rkt/stage1/python"
@@ -136,8 +136,12 @@ def host() -> Flavor:
     }
     for name in ("bin", "lib", "lib64", "sbin"):
         flavor.links[name] = "usr/" + name
-    for name, text in units.static_units().items():
+    # Where libsystemd looks for the system bus of a machine.
+    flavor.links["var/run"] = "../run"
+    for name, text in {**units.static_units(), **login.units()}.items():
         flavor.files[f"{units.DIRECTORY}/{name}"] = (text.encode(), 0o644)
+    for name, text in login.files().items():
+        flavor.files[name] = (text.encode(), 0o644)
     for script in units.SCRIPTS:
         with open(os.path.join(_PACKAGE, "stage1", "systemd", script), "rb") as file:
             flavor.files[f"rkt/{script}"] = (file.read(), 0o755)

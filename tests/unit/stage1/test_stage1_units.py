@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rkt.errors import RktError
-from rkt.stage1.systemd import units
+from rkt.stage1.systemd import login, units
 
 
 def app_unit(**members: object) -> units.AppUnit:
@@ -57,8 +57,9 @@ def test_values_no_unit_can_hold_are_refused(directory: str) -> None:
 def test_app_names_never_meet_systemds_own() -> None:
     assert units.unit_name("web") == "web.service"
     assert units.unit_name("systemd-journald") != "systemd-journald.service"
-    own = {*units.static_units(), *units.pod_units(["web"], interactive=False)}
+    own = {*units.static_units(), *login.units(), *units.pod_units(["web"], interactive=False)}
     assert not own & {f"{name}.service" for name in ("exit", "halt", "default", "rkt", "console")}
+    assert not own & {units.unit_name(name) for name in ("dbus", "container-getty", "container-shell")}
 
 
 @pytest.mark.promise("P5")
@@ -107,14 +108,21 @@ def test_systemd_verifies_all_units(tmp_path: object) -> None:
         hidden_paths=["/proc/kcore"],
         resources=[("MemoryMax", "4096"), ("CPUQuota", "1%"), ("CPUWeight", "2"), ("OOMScoreAdjust", "-5")],
     )
-    files = {**units.static_units(), **units.pod_units(["web"], interactive=False), **unit.files()}
+    pod = {**units.static_units(), **login.units(), **units.pod_units(["web"], interactive=False)}
+    files = {**pod, **unit.files()}
     for name, text in files.items():
+        os.makedirs(os.path.dirname(os.path.join(directory, name)), exist_ok=True)
         with open(os.path.join(directory, name), "w") as file:
             # the one program that is in stage1 only
             file.write(text.replace("/rkt/app-exit", "/bin/true"))
     analyze = shutil.which("systemd-analyze")
     assert analyze is not None
-    names = [os.path.join(directory, name) for name in files]
+    # A template is read with a name in it, what is in a directory with the unit it belongs to.
+    machined = "container-shell@1.service"
+    with open(os.path.join(directory, machined), "w") as file:
+        file.write("[Service]\nExecStart=/bin/sh\nPAMName=login\n")
+    names = [os.path.join(directory, name.replace("@.", "@1.")) for name in files if "/" not in name]
+    names.append(os.path.join(directory, machined))
     done = subprocess.run(
         [analyze, "verify", "--man=no", "--generators=no", *names],
         env={"SYSTEMD_UNIT_PATH": directory, "PATH": os.environ["PATH"], "SYSTEMD_LOG_LEVEL": "warning"},

@@ -1,7 +1,7 @@
 """Unit files: a writer that escapes what comes from manifests, the pod's own units, an app's unit.
 
 Units have DefaultDependencies=no throughout: every order they need is said.  The pod's own units carry
-an underscore in their names, which no app name can have.  How a pod ends:
+an underscore in their names, which no app name can have, or are in ``_RESERVED``.  How a pod ends:
 
 * an app's unit stops; ``/rkt/app-exit`` records its status, and on the first failure asks for ``exit`` with
   that code.  It runs in a unit that the app's end starts (OnSuccess=, OnFailure=); where systemd does not
@@ -38,10 +38,10 @@ _LINE_LIMIT = 1 << 20
 _PATH_LIMIT = 4096
 _NAME_LIMIT = 255
 _HEX = "0123456789abcdef"
-_ENDS = (("Conflicts", "shutdown.target"), ("Before", "shutdown.target"))
+ENDS = (("Conflicts", "shutdown.target"), ("Before", "shutdown.target"))
 # What records how an app ended.  A unit that is named by both options is not told which of them started it.
 _ENDINGS = {"succeeded": "OnSuccess", "failed": "OnFailure"}
-_BARE = ("DefaultDependencies", "no")
+BARE = ("DefaultDependencies", "no")
 _END_POD = (("Requires", "rkt_exit.service"), ("After", "rkt_exit.service"))
 
 
@@ -217,7 +217,7 @@ class AppUnit:
             ("Requires", " ".join(requires)),
             ("Wants", " ".join(wants)),
             ("After", " ".join(after)),
-            *_ENDS,
+            *ENDS,
         ]
         if self.monitored:
             unit += [(option, self._handler(kind)) for kind, option in _ENDINGS.items()]
@@ -244,7 +244,7 @@ class AppUnit:
         """
         unit = [
             ("Description", specifier_safe(f"Exit status of application={self.name}")),
-            _BARE,
+            BARE,
             ("Wants", "rkt_alive.target"),
             ("Before", "shutdown.target"),
             # A pod that has no room left for this program must not seem to have succeeded.
@@ -262,9 +262,9 @@ class AppUnit:
         """The sockets that were passed from outside; they go with the app: no connection starts it again."""
         unit = [
             ("Description", specifier_safe(f"Sockets of application={self.name}")),
-            _BARE,
+            BARE,
             ("StopWhenUnneeded", "yes"),
-            *_ENDS,
+            *ENDS,
         ]
         socket = [*self.sockets, ("BindIPv6Only", "both"), ("Service", self.unit)]
         return render((("Unit", unit), ("Socket", socket)))
@@ -335,7 +335,7 @@ class AppUnit:
             ("DefaultDependencies", "no"),
             ("Requires", "systemd-journald.service"),
             ("After", "systemd-journald.service"),
-            *_ENDS,
+            *ENDS,
         ]
         if before:
             unit.append(("FailureAction", "exit"))
@@ -364,7 +364,7 @@ def pod_units(apps: Sequence[str], *, interactive: bool, users: bool = False) ->
         # A unit that systemd cannot read fails the whole start, on which process 1 of a container exits:
         # were it only wanted, the pod would wait for ever for an app that never was.
         ("Requires", names),
-        ("Wants", "rkt_ready.service rkt_running.socket"),
+        ("Wants", "rkt_ready.service rkt_running.socket dbus.socket"),
         ("After", names),
         ("Before", "rkt_ready.service"),
     ]
@@ -372,7 +372,7 @@ def pod_units(apps: Sequence[str], *, interactive: bool, users: bool = False) ->
         ("Description", "The pod is ready"),
         ("DefaultDependencies", "no"),
         ("After", f"{names} default.target"),
-        *_ENDS,
+        *ENDS,
     ]
     ready_service = [
         ("Type", "oneshot"),
@@ -383,7 +383,7 @@ def pod_units(apps: Sequence[str], *, interactive: bool, users: bool = False) ->
     # Nobody connects: systemd makes the FIFO, and removes it at the beginning of the end, without a process.
     # It waits for no app, of which one may fail while another still starts.  At the end it stops beside the
     # apps: all stops of the pod's end are begun before systemd looks which processes have ended.
-    running_unit = [("Description", "The pod is not being stopped"), _BARE, *_ENDS]
+    running_unit = [("Description", "The pod is not being stopped"), BARE, *ENDS]
     running_socket = [
         ("ListenFIFO", "/run/rkt-running"),
         ("SocketMode", "0600"),
@@ -400,7 +400,7 @@ def pod_units(apps: Sequence[str], *, interactive: bool, users: bool = False) ->
 
 def _console(*, interactive: bool, users: bool) -> str:
     """Prepares the terminal that journald prints on, and that an app gets when it opens /dev/stdout."""
-    unit = [("Description", "Console of the pod"), _BARE]
+    unit = [("Description", "Console of the pod"), BARE]
     service = [("Type", "oneshot"), ("RemainAfterExit", "yes"), ("StandardOutput", "null")]
     if interactive:
         service.append(("ExecStart", "/bin/true"))
@@ -418,7 +418,7 @@ def _journald() -> str:
         ("DefaultDependencies", "no"),
         ("Requires", "systemd-journald.socket systemd-journald-dev-log.socket rkt_flushed.socket"),
         ("After", "systemd-journald.socket systemd-journald-dev-log.socket rkt_flushed.socket"),
-        *_ENDS,
+        *ENDS,
     ]
     service = [
         # Apps start beside it: what they print waits in its sockets.  A signal that ends it waits until
@@ -442,7 +442,7 @@ def _socket(description: str, *options: tuple[str, str]) -> str:
         ("PassSecurity", "yes"),
         ("ReceiveBuffer", "8M"),
     ]
-    return render((("Unit", (("Description", description), _BARE)), ("Socket", socket)))
+    return render((("Unit", (("Description", description), BARE)), ("Socket", socket)))
 
 
 def passed_sockets(names: Sequence[str]) -> dict[str, str]:
@@ -456,7 +456,7 @@ def passed_sockets(names: Sequence[str]) -> dict[str, str]:
 def static_units() -> dict[str, str]:
     """The units every pod has, part of the stage1 image: file names and texts."""
     ending = {
-        name: render((("Unit", (("Description", "End of the pod"), _BARE, *_END_POD)),))
+        name: render((("Unit", (("Description", "End of the pod"), BARE, *_END_POD)),))
         for name in ("exit.target", "halt.target", "poweroff.target", "reboot.target")
     }
     # By this file journald is told that /var/log/journal is there, and writes to it from the beginning.
@@ -464,14 +464,14 @@ def static_units() -> dict[str, str]:
     flushed.append(("Service", "rkt_exit.service"))
     exit_unit = [
         ("Description", "End of the pod"),
-        _BARE,
+        BARE,
         ("Requires", "shutdown.target"),
         ("After", "shutdown.target"),
         ("SuccessAction", "exit-force"),
     ]
     alive = [
         ("Description", "At least one app is running"),
-        _BARE,
+        BARE,
         ("StopWhenUnneeded", "yes"),
         ("SuccessAction", "exit"),
     ]
@@ -480,8 +480,8 @@ def static_units() -> dict[str, str]:
         "systemd-journald.service": _journald(),
         "rkt_exit.service": render((("Unit", exit_unit), ("Service", (("Type", "oneshot"),)))),
         "rkt_alive.target": render((("Unit", alive),)),
-        "rkt_flushed.socket": render((("Unit", (_BARE,)), ("Socket", flushed))),
-        "shutdown.target": render((("Unit", (("Description", "Nothing is running any more"), _BARE)),)),
+        "rkt_flushed.socket": render((("Unit", (BARE,)), ("Socket", flushed))),
+        "shutdown.target": render((("Unit", (("Description", "Nothing is running any more"), BARE)),)),
         "systemd-journald.socket": _socket(
             "Journal sockets",
             ("ListenStream", "/run/systemd/journal/stdout"),
