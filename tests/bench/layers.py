@@ -13,9 +13,11 @@ import shlex
 import shutil
 import statistics
 import subprocess
+import tempfile
 import time
 from typing import Any
 
+from support import peak
 from support.registry import Registry
 
 LAYERS = 5
@@ -106,7 +108,7 @@ class Fetch:
 
     def round(self) -> None:
         """Empty the store and get both images."""
-        subprocess.run(["umount", "-q", f"{self._store}/overlay"], check=False)
+        subprocess.run(["umount", "-q", f"{self._store}/overlay"], stderr=subprocess.DEVNULL, check=False)
         shutil.rmtree(self._store, ignore_errors=True)
         os.sync()
         self.first.append(self._once("one"))
@@ -114,19 +116,22 @@ class Fetch:
 
     def _once(self, name: str) -> float:
         command = self._command.format(name=name)
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            ["sh", "-ec", command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=self._environment
-        )
-        assert process.stderr is not None
-        words = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        os.sync()
-        elapsed = time.perf_counter() - start
-        if process.returncode:
-            raise SystemExit(f"{command}\nexit {process.returncode}\n{words.decode()}")
-        self.memory = max(self.memory, usage.ru_maxrss >> 10)
+        with tempfile.TemporaryFile() as measured:
+            words = peak.measuring(["sh", "-ec", command], measured)
+            start = time.perf_counter()
+            done = subprocess.run(
+                words,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=self._environment,
+                pass_fds=[measured.fileno()],
+                check=False,
+            )
+            os.sync()
+            elapsed = time.perf_counter() - start
+            if done.returncode:
+                raise SystemExit(f"{command}\nexit {done.returncode}\n{done.stderr.decode()}")
+            self.memory = max(self.memory, peak.read(measured) >> 20)
         return elapsed
 
 

@@ -434,7 +434,7 @@ def main() -> None:
             write_results(bench)
     finally:
         subprocess.run([RKT, f"--dir={base}/data", "gc", "--grace-period=0s"], env=ENVIRONMENT, check=False)
-        subprocess.run(["umount", "-q", f"{base}/podman/overlay"], check=False)
+        subprocess.run(["umount", "-q", f"{base}/podman/overlay"], stderr=subprocess.DEVNULL, check=False)
         shutil.rmtree(base, ignore_errors=True)
 
 

@@ -6,23 +6,12 @@ import os
 import subprocess
 import tempfile
 
-from support import machine
+from support import machine, peak
 from support.driver import Result, Rkt
 
 MEMORY = 400 << 20
 """Bytes that reading an image may take; verifying, inflating and hashing a good one takes a quarter."""
 HOST = ("/", "/etc", "/usr", "/usr/bin", "/var", "/tmp", "/root", "/proc/self/cwd")
-# Runs the command of its arguments and tells its peak of memory, in KiB, on the descriptor given first.
-# Linux counts the memory of who starts a program into the program's peak: that has to be something small.
-MEASURE = """
-import os, sys
-to, *argv = sys.argv[1:]
-pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=[(os.POSIX_SPAWN_CLOSE, int(to))])
-_, status, usage = os.wait4(pid, 0)
-os.write(int(to), b"%d" % usage.ru_maxrss)
-code = os.waitstatus_to_exitcode(status)
-sys.exit(code if code >= 0 else 128 - code)
-"""
 TRACES = ("escaped", "evil", "overwritten")
 """Names that hostile images of the tests try to make on the host; others change it meanwhile."""
 
@@ -65,23 +54,22 @@ class Surroundings:
         with (
             tempfile.TemporaryFile() as out,
             tempfile.TemporaryFile() as err,
-            tempfile.TemporaryFile() as peak,
+            tempfile.TemporaryFile() as measured,
         ):
-            number = peak.fileno()
             done = subprocess.run(
-                ["/usr/bin/python3", "-IS", "-c", MEASURE, str(number), *argv],
+                peak.measuring(argv, measured),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 env=self.rkt.environment,
-                pass_fds=[number],
+                pass_fds=[measured.fileno()],
                 check=False,
             )
             texts = []
-            for file in (out, err, peak):
+            for file in (out, err):
                 file.seek(0)
                 texts.append(file.read().decode("utf-8", "surrogateescape"))
-        self.peak = int(texts.pop()) << 10
+            self.peak = peak.read(measured)
         result = Result(argv, done.returncode, *texts)
         assert self.peak < memory, (self.peak >> 20, result)
         return result
