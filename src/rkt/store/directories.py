@@ -162,6 +162,14 @@ def make_shared(path: str, mode: int = SHARED_MODE) -> None:
     files.make_directory(path, mode, owner=None if group is None else (0, group))
 
 
+def make_parent(path: str, mode: int = SHARED_MODE) -> None:
+    """Create the directory that a file of the store goes into, durably."""
+    parent = os.path.dirname(path)
+    if not is_there(parent):
+        make_shared(parent, mode)
+        files.fsync_directory(os.path.dirname(parent))
+
+
 def own_file(fd: int, mode: int = FILE_MODE) -> None:
     """Give a file just created to the group, with ``mode`` whatever the umask."""
     group = group_id()

@@ -113,7 +113,7 @@ def _publish(
     key = image.key
     with directories.key_lock(places.image_locks, key):
         blob = places.blob(key)
-        make_parent(blob)
+        directories.make_parent(blob)
         if _size(blob) != image.size:
             temporary.publish(blob)
         _enter(places, index, key=key, manifest=manifest, size=image.size, latest=latest)
@@ -124,19 +124,11 @@ def _enter(
 ) -> None:
     """Make an image known whose content is on disk (its lock held)."""
     document = places.manifest(key)
-    make_parent(document)
+    directories.make_parent(document)
     if _size(document) <= 0:
         files.write_atomic(document, manifest.encode(), directories.FILE_MODE)
     now = time.time_ns()
     index.put(ImageInfo(key, manifest.name, times=(now, now), latest=latest, size=size))
-
-
-def make_parent(path: str) -> None:
-    """Create the directory of a blob or manifest, durably."""
-    parent = os.path.dirname(path)
-    if not directories.is_there(parent):
-        directories.make_shared(parent)
-        files.fsync_directory(os.path.dirname(parent))
 
 
 def _size(path: str) -> int:

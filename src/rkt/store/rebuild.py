@@ -58,13 +58,13 @@ def _manifest(places: Directories, key: str) -> ImageManifest:
             return ImageManifest.decode(file.read())
     except FileNotFoundError:
         pass
-    from rkt.store import importer, streams
+    from rkt.store import streams
 
     found = None if os.path.exists(places.blob(key)) else recipe.read(places, key)
     if found is not None:
         # Written by a process that knew the key; whatever is made by the recipe is compared with it.
         manifest = ImageManifest.decode(found.manifest)
-        importer.make_parent(path)
+        directories.make_parent(path)
         files.write_atomic(path, manifest.encode(), directories.FILE_MODE)
         return manifest
     with open(places.blob(key), "rb", buffering=0) as blob:
@@ -73,7 +73,7 @@ def _manifest(places: Directories, key: str) -> ImageManifest:
     if image.key != key:
         raise RktError(f'image "{key}" in the store is damaged')
     manifest = ImageManifest.decode(image.manifest)
-    importer.make_parent(path)
+    directories.make_parent(path)
     files.write_atomic(path, manifest.encode(), directories.FILE_MODE)
     return manifest
 

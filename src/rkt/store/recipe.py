@@ -66,10 +66,7 @@ def _decode(value: Any) -> Recipe:
 def write(places: Directories, key: str, recipe: Recipe) -> None:
     """Keep a recipe, on disk when this returns."""
     path = places.recipe(key)
-    parent = os.path.dirname(path)
-    if not directories.is_there(parent):
-        directories.make_shared(parent)
-        files.fsync_directory(os.path.dirname(parent))
+    directories.make_parent(path)
     files.write_atomic(path, recipe.encode(), directories.FILE_MODE)
 
 

@@ -11,7 +11,7 @@ import os
 
 from rkt.linux import files
 from rkt.store import compression
-from rkt.store.directories import IMPORT_PREFIX
+from rkt.store.directories import IMPORT_PREFIX, make_parent
 from rkt.store.temporary import TemporaryFile
 
 TYPE_CHECKING = False
@@ -91,8 +91,6 @@ class SignedCopy:
 
     def keep(self, key: str) -> None:
         """The image got into the store as ``key``: give the file its place beside it."""
-        from rkt.store.importer import make_parent
-
         if self._file is None:
             return
         path = self._places.signed(key)

@@ -84,10 +84,8 @@ class UnpackedLayers:
         """Keep the directory as the layer of that digest, once all of it is on disk."""
         path = self._path(diff_id)
         paths.sync_filesystem(directory.fd)
-        for parent in (os.path.dirname(os.path.dirname(path)), os.path.dirname(path)):
-            if not directories.is_there(parent):
-                directories.make_shared(parent, directories.ROOT_MODE)
-                files.fsync_directory(os.path.dirname(parent))
+        for inner in (os.path.dirname(path), path):
+            directories.make_parent(inner, directories.ROOT_MODE)
         directory.publish(path)
 
     def forget(self, diff_id: str) -> None:
