@@ -390,6 +390,18 @@ def limits(pid: int) -> dict[int, tuple[int, int]]:
     return found
 
 
+def blocks(pid: int, signal: int) -> bool:
+    """Whether a process has blocked a signal, so that it stays pending; False when it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"SigBlk:"):
+                    return bool(int(line.split()[1], 16) >> (signal - 1) & 1)
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return False
+
+
 def is_alive(pid: int) -> bool:
     """Whether there is such a process that has not ended (a zombie has)."""
     fields = _stat_fields(pid)

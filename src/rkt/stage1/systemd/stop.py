@@ -1,13 +1,15 @@
 """Entry point ``stop``: asks the supervisor of a running pod to end it.
 
 SIGTERM makes systemd-nspawn tell the pod's systemd to halt, which stops the apps in order; with
-``--force`` everything in the pod is killed at once.
+``--force`` everything in the pod is killed at once.  systemd-nspawn tells it once, and the kernel drops what
+process 1 is not prepared for: a pod that is just starting gets the signal when it keeps it.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 
 from rkt.errors import RktError, one_line
 from rkt.linux import process
@@ -16,6 +18,9 @@ from rkt.stage1.common import status
 
 _SIGTERM = 15
 _SIGKILL = 9
+_SIGHALT = 37  # supervisor.HALT; to import that would take longer than all the rest
+_START_SECONDS = 10.0
+_POLL_SECONDS = 0.005
 
 
 def main(argv: list[str]) -> int:
@@ -37,11 +42,13 @@ def stop(directory: str, *, force: bool) -> None:
     if fd is None:
         return
     try:
+        supervisor = status.read_pid(directory, "ppid")
         if not force:
+            if supervisor is not None:
+                _await_system(supervisor, fd)
             process.pidfd_send_signal(fd, _SIGTERM)
             return
         # The pod's pid 1 first: with it the kernel kills everything in its pid namespace.
-        supervisor = status.read_pid(directory, "ppid")
         for child in process.children(supervisor) if supervisor is not None else []:
             _kill(child)
         process.pidfd_send_signal(fd, _SIGKILL)
@@ -49,6 +56,17 @@ def stop(directory: str, *, force: bool) -> None:
         pass
     finally:
         os.close(fd)
+
+
+def _await_system(supervisor: int, fd: int) -> None:
+    """Wait until the pod's process 1 keeps the signal it is going to get; not for ever.
+
+    ``fd`` is the pidfd of the supervisor: with it the pod is gone.
+    """
+    deadline = time.monotonic() + _START_SECONDS
+    while not any(process.blocks(pid, _SIGHALT) for pid in process.children(supervisor)):
+        if process.wait(fd, _POLL_SECONDS) or time.monotonic() > deadline:
+            return
 
 
 def _kill(pid: int) -> None:

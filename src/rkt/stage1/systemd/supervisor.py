@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PROGRAMS = ("/usr/bin/systemd-nspawn", "/bin/systemd-nspawn")
 UNIT_DIRECTORY = "/rkt/units"
 SETPRIV = "/usr/bin/setpriv"
+ENV = "/usr/bin/env"
+HALT = 37
+"""SIGRTMIN+3: asks the pod's systemd to end (systemd(1)); what systemd-nspawn makes of SIGTERM."""
 SYSTEMD = "/usr/lib/systemd/systemd"
 
 # What systemd and journald need to start apps as anybody, in mount namespaces of their own, and to end them.
@@ -100,7 +103,7 @@ def arguments(plan: Plan, host: Host, further: list[str]) -> list[str]:
         program(),
         "--settings=no",
         # halt.target: what --boot would choose, which is not used because of setpriv below
-        "--kill-signal=SIGRTMIN+3",
+        f"--kill-signal={HALT}",
         "--notify-ready=yes",
         f"--register={'yes' if host.machined else 'no'}",
         f"--link-journal={'try-guest' if host.systemd and os.path.isdir('/var/log/journal') else 'no'}",
@@ -134,7 +137,8 @@ def arguments(plan: Plan, host: Host, further: list[str]) -> list[str]:
     interactive = flags.interactive and os.isatty(0)
     argv.append(f"--console={'interactive' if interactive else 'read-only'}")
     # A killed supervisor takes the pod with it: the pod is exited as soon as its lock is free.
-    argv += ["--", SETPRIV, "--pdeathsig", "KILL", "--", SYSTEMD]
+    # The kernel drops signals that process 1 has no handler for; blocked ones it keeps for systemd.
+    argv += ["--", ENV, f"--block-signal={HALT}", SETPRIV, "--pdeathsig", "KILL", "--", SYSTEMD]
     if flags.debug:
         return [*argv, "--log-level=debug", "--log-target=console", "--show-status=1"]
     return [*argv, "--log-target=null", "--show-status=0"]
