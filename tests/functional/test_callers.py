@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import tarfile
 from collections.abc import Callable
 
 import pytest
 from flavors import Flavor
+
+from support import driver
 
 pytest_plugins = ("flavor_fixtures",)
 
@@ -64,3 +68,36 @@ def test_in_a_directory_that_is_gone(flavor: Flavor, box: str, tmp_path: os.Path
 
     result = flavor.shell(box, "pwd", preexec_fn=leave)
     assert (result.code, flavor.lines(result)) == (0, ["/"]), result
+
+
+_LOADING = """
+import os, runpy, signal, sys
+
+def hook(event, arguments):
+    if event == "import" and arguments[0] == module:
+        os.kill(os.getpid(), signal.SIGINT)
+
+module, *sys.argv = sys.argv[1:]
+sys.addaudithook(hook)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [
+        ("rkt", "rkt.cli.main"),
+        ("stage1-host.aci", "rkt.stage1.systemd.init"),
+        ("stage1-fly.aci", "rkt.stage1.fly.run"),
+    ],
+)
+def test_ctrl_c_while_a_program_is_loaded(program: str, module: str, tmp_path: os.PathLike[str]) -> None:
+    """It ends with one, and without a word about the inside of Python."""
+    path = driver.RKT
+    if program != "rkt":
+        with tarfile.open(os.path.join(driver.STAGE1, program)) as archive:
+            archive.extractall(tmp_path)
+        path = os.path.join(tmp_path, "rootfs", "init" if "host" in program else "run")
+    words = ["/usr/bin/python3", "-IS", "-c", _LOADING, module, path, "list"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -28,9 +28,12 @@ _PYTHON = "usr/lib/rkt/stage1/python"
 _PREFIX = "coreos.com/rkt/stage1"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "aarch64", "i686": "i386", "ppc64le": "ppc64le"}
 
+_RUN = ("run", "init")
+"""Names of the program that becomes the pod."""
+
 _ENTRY = """#!/usr/bin/python3 -IS
 import gc, os, sys
-
+{first}
 gc.disable()
 sys.dont_write_bytecode = True
 python = os.path.join(os.path.dirname(os.path.abspath(__file__)), "{python}")
@@ -47,6 +50,9 @@ sys.stdout.flush()
 sys.stderr.flush()
 os._exit(status)
 """
+
+# Signals wait until the program can take back what has been begun: common/interrupt.py.
+_WAIT = "import _signal\n\n_signal.pthread_sigmask(_signal.SIG_BLOCK, (1, 2, 15))"
 
 _HOSTS = """\
 # This is the default rkt /etc/hosts
@@ -100,9 +106,9 @@ class Flavor:
 
     @property
     def annotations(self) -> list[dict[str, str]]:
-        verbs = {"run": "run", "init": "run"}
         made = [
-            {"name": f"{_PREFIX}/{verbs.get(entry, entry)}", "value": f"/{entry}"} for entry in self.entries
+            {"name": f"{_PREFIX}/{'run' if entry in _RUN else entry}", "value": f"/{entry}"}
+            for entry in self.entries
         ]
         return [
             *made,
@@ -215,7 +221,8 @@ def build(flavor: Flavor, output: str) -> None:
     image.files.update(flavor.files)
     image.links.update(flavor.links)
     for entry, module in flavor.entries.items():
-        image.add(entry, _ENTRY.format(python=_PYTHON, module=module).encode(), 0o755)
+        first = _WAIT if entry in _RUN else ""
+        image.add(entry, _ENTRY.format(first=first, python=_PYTHON, module=module).encode(), 0o755)
     image.add("etc/hosts-fallback", _HOSTS.encode())
     for name, text in configuration.BUILTIN:
         image.add(f"{configuration.STAGE1_DIRECTORY}/{name}", text.encode())

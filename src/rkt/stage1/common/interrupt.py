@@ -8,6 +8,14 @@ EXIT_CODE = 130
 """After SIGINT, which is KeyboardInterrupt: as a shell says it."""
 
 _NAMES = {1: "SIGHUP", 15: "SIGTERM"}
+_SIGINT = 2
+
+
+def admit_signals() -> None:
+    """Let those in that had to wait since the program was started; KeyboardInterrupt when SIGINT was one."""
+    import _signal  # type: ignore[import-not-found]
+
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_SIGINT, *_NAMES))
 
 
 def catch_signals() -> None:
@@ -15,7 +23,7 @@ def catch_signals() -> None:
 
     Those that are ignored (nohup) stay so.  An exec gives all of them their default effect again.
     """
-    import _signal  # type: ignore[import-not-found]
+    import _signal
 
     def interrupt(number: int, _: object) -> None:
         for other in _NAMES:
@@ -25,3 +33,4 @@ def catch_signals() -> None:
     for number in _NAMES:
         if _signal.getsignal(number) == _signal.SIG_DFL:
             _signal.signal(number, interrupt)
+    admit_signals()

@@ -12,7 +12,7 @@ import sys
 
 from rkt.errors import RktError, one_line, tree
 from rkt.linux import files, process
-from rkt.stage1.common import discard, environment, flags, mounts, outcome
+from rkt.stage1.common import discard, environment, flags, interrupt, mounts, outcome
 from rkt.stage1.common import pod as pods
 from rkt.stage1.common.messages import say
 from rkt.stage1.common.relaxed import Relaxed
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from rkt.stage1.common.pod import App, Pod
 
 FAILED = 254
-_INTERRUPTED = 130
 # --private-users, --mutable and --ipc came later or make no sense without namespaces.
 _UNKNOWN = ("private-users", "mutable", "ipc")
 _STATUS = "rkt/status"
@@ -35,8 +34,9 @@ def main(argv: list[str]) -> int:
     """The entry point; ``argv`` includes the program's name."""
     debug = "--debug" in argv
     directory, fresh, strict = os.getcwd(), discard.wanted(), outcome.is_strict()
-    code = _INTERRUPTED
+    code = interrupt.EXIT_CODE
     try:
+        interrupt.admit_signals()
         return _run(flags.run_flags(argv[1:], without=_UNKNOWN), strict=strict)
     except (RktError, OSError) as exc:
         _complain("\n".join(tree(exc)) if debug else one_line(exc))
