@@ -170,9 +170,9 @@ class ExportParser:
 
 
 def read(pod: Pod, request: Request) -> Iterator[Entry]:
-    """The entries of a pod's journal, oldest first.
+    """The entries of a pod's journal, oldest first; none while there is no journal yet.
 
-    RktError when the pod has no journal, journalctl is missing or it refuses ``since``.
+    RktError when the pod never has a journal, journalctl is missing or it refuses ``since``.
     """
     if pod.state != state.RUNNING and pod.state not in state.ENDED:
         raise RktError(f'pod "{pod.uuid}" has not been started')
@@ -185,7 +185,7 @@ def read(pod: Pod, request: Request) -> Iterator[Entry]:
         ended = _has_ended(pod)
         directory = _open(pod)
     if directory is None:
-        raise RktError(f'pod "{pod.uuid}" has no journal')
+        return
     try:
         cursor = b""
         if not ended:
