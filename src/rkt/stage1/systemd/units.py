@@ -199,8 +199,8 @@ class AppUnit:
         return f"{self.name}_{kind}.service"
 
     def _service(self) -> str:
-        after = ["systemd-journald.service", "rkt_console.service"]
-        wants = ["rkt_alive.target", "rkt_console.service"]
+        after = ["systemd-journald.service"]
+        wants = ["rkt_alive.target"]
         requires = ["systemd-journald.service"]
         if self.sockets:
             requires.append(self.socket_unit)
@@ -393,26 +393,12 @@ def pod_units(apps: Sequence[str], *, interactive: bool, users: bool = False) ->
     return {
         "default.target": render((("Unit", default),)),
         "rkt_running.socket": render((("Unit", running_unit), ("Socket", running_socket))),
-        "rkt_console.service": _console(interactive=interactive, users=users),
+        "systemd-journald.service": _journald(interactive=interactive, users=users),
         "rkt_ready.service": render((("Unit", ready_unit), ("Service", ready_service))),
     }
 
 
-def _console(*, interactive: bool, users: bool) -> str:
-    """Prepares the terminal that journald prints on, and that an app gets when it opens /dev/stdout."""
-    unit = [("Description", "Console of the pod"), BARE]
-    service = [("Type", "oneshot"), ("RemainAfterExit", "yes"), ("StandardOutput", "null")]
-    if interactive:
-        service.append(("ExecStart", "/bin/true"))
-    else:
-        # It is a terminal even when the pod's output is a file, and would end lines with CR LF.
-        service.append(("ExecStart", "-/bin/stty -F /dev/console -opost"))
-        if users:
-            service.append(("ExecStart", "-/bin/chmod 0622 /dev/console"))
-    return render((("Unit", unit), ("Service", service)))
-
-
-def _journald() -> str:
+def _journald(*, interactive: bool, users: bool) -> str:
     unit = [
         ("Description", "Journal of the pod"),
         ("DefaultDependencies", "no"),
@@ -424,6 +410,7 @@ def _journald() -> str:
         # Apps start beside it: what they print waits in its sockets.  A signal that ends it waits until
         # it takes signals, which it does when it has read all there is.
         ("Type", "exec"),
+        *_console(interactive=interactive, users=users),
         ("ExecStart", "/usr/bin/env --block-signal=TERM /usr/lib/systemd/systemd-journald"),
         ("NotifyAccess", "main"),
         ("Sockets", "systemd-journald.socket systemd-journald-dev-log.socket"),
@@ -432,6 +419,20 @@ def _journald() -> str:
         ("TimeoutStopSec", "30"),
     ]
     return render((("Unit", unit), ("Service", service)))
+
+
+def _console(*, interactive: bool, users: bool) -> list[tuple[str, str]]:
+    """Prepare the terminal that journald prints on, and that an app gets when it opens /dev/stdout.
+
+    Part of journald's unit: when a unit ends while others start, systemd waits for the kernel (_prepare_run).
+    """
+    if interactive:
+        return []
+    # It is a terminal even when the pod's output is a file, and would end lines with CR LF.
+    commands = ["-/bin/stty -F /dev/console -opost"]
+    if users:
+        commands.append("-/bin/chmod 0622 /dev/console")
+    return [("ExecStartPre", command) for command in commands]
 
 
 def _socket(description: str, *options: tuple[str, str]) -> str:
@@ -477,7 +478,6 @@ def static_units() -> dict[str, str]:
     ]
     return {
         **ending,
-        "systemd-journald.service": _journald(),
         "rkt_exit.service": render((("Unit", exit_unit), ("Service", (("Type", "oneshot"),)))),
         "rkt_alive.target": render((("Unit", alive),)),
         "rkt_flushed.socket": render((("Unit", (BARE,)), ("Socket", flushed))),
