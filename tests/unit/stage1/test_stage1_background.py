@@ -1,4 +1,4 @@
-"""A function beside the caller: its result, its error, and that nothing runs on after the end."""
+"""A function beside the caller: its end, its error, and that nothing runs on after the end."""
 
 from __future__ import annotations
 
@@ -9,35 +9,37 @@ import pytest
 from rkt.stage1.common.background import Background
 
 
-def test_result_is_waited_for() -> None:
+def test_it_runs_once_and_is_waited_for() -> None:
     go = threading.Event()
+    runs = []
 
-    def work() -> str:
+    def work() -> None:
         go.wait(10)
-        return "done"
+        runs.append(1)
 
     with Background(work) as background:
         background.start()
         background.start()
         go.set()
-        assert background.result() == "done"
-        assert background.result() == "done"
+        background.wait()
+        assert runs == [1]
+        background.wait()
+    assert runs == [1]
 
 
-def test_error_is_raised_where_the_result_is_wanted() -> None:
-    def fail() -> str:
+def test_error_is_raised_where_it_is_waited_for() -> None:
+    def fail() -> None:
         raise OSError(28, "no space")
 
     with Background(fail) as background, pytest.raises(OSError, match="no space"):
-        background.result()
+        background.wait()
 
 
 def test_end_waits_although_the_caller_fails() -> None:
     ended = []
 
-    def work() -> str:
+    def work() -> None:
         ended.append(threading.current_thread())
-        return ""
 
     with pytest.raises(ZeroDivisionError), Background(work) as background:
         background.start()

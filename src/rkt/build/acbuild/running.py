@@ -16,7 +16,7 @@ from rkt.errors import RktError, one_line
 from rkt.linux import cgroup, devices, files, namespaces, paths, process
 from rkt.stage1.fly import application
 from rkt.stage1.fly import supervisor as supervision
-from rkt.stage1.systemd.cgroups import DEVICES
+from rkt.stage1.systemd.access import DEVICES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,14 +15,13 @@ class Background:
     The thread stays in the mount namespace and in the network namespace it was started in.
     """
 
-    __slots__ = ("_ended", "_error", "_function", "_started", "_value")
+    __slots__ = ("_ended", "_error", "_function", "_started")
 
-    def __init__(self, function: Callable[[], str]) -> None:
+    def __init__(self, function: Callable[[], object]) -> None:
         self._function = function
         self._ended = _thread.allocate_lock()
         self._started = False
         self._error: BaseException | None = None
-        self._value = ""
 
     def start(self) -> None:
         """Run the function, unless that has happened."""
@@ -38,7 +37,7 @@ class Background:
 
     def _run(self) -> None:
         try:
-            self._value = self._function()
+            self._function()
         except BaseException as error:
             self._error = error
         finally:
@@ -51,11 +50,10 @@ class Background:
         with self._ended:
             pass
 
-    def result(self) -> str:
-        """What the function returned, started and waited for; what it raised is raised here."""
+    def wait(self) -> None:
+        """Return when the function, started by now, has ended; what it raised is raised here."""
         self.start()
         with self._ended:
             pass
         if self._error is not None:
             raise self._error
-        return self._value

@@ -11,3 +11,8 @@ def say(text: str) -> None:
         os.write(2, (text + "\n").encode("utf-8", "backslashreplace"))
     except OSError:
         pass
+
+
+def note(line: str) -> None:
+    """Say something of stage1's own."""
+    say(f"stage1: {line}")

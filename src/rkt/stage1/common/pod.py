@@ -55,11 +55,6 @@ class Pod:
         return os.path.join(self.stage1_root, STAGE2, app, "rootfs")
 
     @property
-    def machine_name(self) -> str:
-        """What machined and the supervisor call the pod."""
-        return "rkt-" + self.uuid
-
-    @property
     def machine_id(self) -> str:
         """The pod's machine-id: the UUID without dashes."""
         return self.uuid.replace("-", "")

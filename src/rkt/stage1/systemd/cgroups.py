@@ -13,50 +13,22 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
-from rkt.errors import RktError
-from rkt.linux import cgroup, devices
-from rkt.linux.devices import Rule
+from rkt.linux import cgroup
 from rkt.stage1.common import status
-from rkt.stage1.systemd import controllers, machine
+from rkt.stage1.systemd import machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rkt.stage1.systemd.plan import Plan
-    from rkt.stage1.systemd.supervisor import Host
+    from rkt.stage1.systemd.host import Host
 
 RECORD = "cgroups"
 PREFIX = "machine-rkt"
 
 _DELEGATED = ("trusted.delegate", "user.delegate")
 
-# What systemd-nspawn puts into a pod's /dev; nodes may be made of everything (archives hold some).
-DEVICES = (
-    Rule("c", None, None, "m"),
-    Rule("b", None, None, "m"),
-    *(Rule("c", 1, minor, "rwm") for minor in (3, 5, 7, 8, 9)),  # null zero full random urandom
-    Rule("c", 5, 0, "rwm"),  # tty
-    Rule("c", 5, 2, "rwm"),  # ptmx
-    Rule("c", 136, None, "rwm"),  # pts
-    Rule("c", 10, 200, "rwm"),  # net/tun
-)
-
 Places = list[tuple[cgroup.Hierarchy, str]]
 """Hierarchies, and a path in each."""
-
-
-def device_rules(plan: Plan) -> list[Rule]:
-    """The devices of the pod: the usual ones, and volumes that are devices."""
-    rules = list(DEVICES)
-    for entry in plan.apps:
-        for planned in entry.mounts:
-            found = None if planned.empty else os.stat(planned.source, follow_symlinks=False)
-            if found is not None and (stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)):
-                kind = "c" if stat.S_ISCHR(found.st_mode) else "b"
-                major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
-                rules.append(Rule(kind, major, minor, "r" if planned.read_only else "rw"))
-    return rules
 
 
 def leading(own: dict[str, str]) -> str:
@@ -79,43 +51,36 @@ def unit(path: str) -> str:
     return ""
 
 
-def enter(plan: Plan, host: Host) -> str:
-    """Move this process into the pod's cgroup, made now; the path to be written to ``subcgroup``.
+def of_caller(machine_name: str) -> tuple[str, Places]:
+    """Where systemd makes no scope for the pod: its path for ``subcgroup``, and that in each hierarchy."""
+    name = machine.scope_name(machine_name)
+    own = cgroup.own()
+    places = [(hierarchy, _below(own[hierarchy.controllers[0]], name)) for hierarchy in cgroup.hierarchies()]
+    return _below(leading(own), name), places
 
-    In it only the pod's devices can be opened.  Where the pod gets a scope systemd moves it there later: then
-    only what its apps' limits need exists already.
+
+def scope(machine_name: str, controllers: set[str]) -> tuple[str, Places]:
+    """The path of the scope that systemd will move the pod to, and where it has to exist before.
+
+    ``controllers`` are what the limits of its apps need; systemd makes the others, and finds these made.
     """
-    name = machine.scope_name(plan.pod.machine_name)
-    if host.scope:
-        path = _below(_systemd_root(), f"{machine.SLICE}/{name}")
-        needed = controllers.made_for(plan.isolation.limits)
-        # systemd makes the others, and finds these made.
-        places = [
-            (hierarchy, path)
-            for hierarchy in cgroup.hierarchies()
-            if not hierarchy.unified and needed.intersection(hierarchy.controllers)
-        ]
-    else:
-        own = cgroup.own()
-        path = _below(leading(own), name)
-        places = [
-            (hierarchy, _below(own[hierarchy.controllers[0]], name)) for hierarchy in cgroup.hierarchies()
-        ]
-    status.write(plan.pod.directory, RECORD, cgroup.record(places))
-    for hierarchy, directory in places:
-        cgroup.create(directory, mounted=[hierarchy])
-    if not host.scope:
-        _move(places, device_rules(plan))
-    return path
+    path = _below(_systemd_root(), f"{machine.SLICE}/{machine.scope_name(machine_name)}")
+    return path, [
+        (hierarchy, path)
+        for hierarchy in cgroup.hierarchies()
+        if not hierarchy.unified and controllers.intersection(hierarchy.controllers)
+    ]
 
 
-def _move(places: Places, rules: list[Rule]) -> None:
-    """Move this process into cgroups in which only these devices can be opened."""
-    if not _restrict_devices(places, rules):
-        raise RktError(
-            "unable to restrict the devices of the pod",
-            hint="neither the devices controller of cgroup version 1 nor BPF on version 2 is available",
-        )
+def make(directory: str, places: Places) -> None:
+    """Make the cgroups of the pod with this directory, which tells of them before they exist."""
+    status.write(directory, RECORD, cgroup.record(places))
+    for hierarchy, path in places:
+        cgroup.create(path, mounted=[hierarchy])
+
+
+def enter(places: Places) -> None:
+    """Move this process there."""
     for hierarchy, path in places:
         cgroup.attach(path, 0, mounted=[hierarchy])
 
@@ -127,12 +92,6 @@ def _below(path: str, name: str) -> str:
 def _systemd_root() -> str:
     """The cgroup below which systemd keeps all units: its own is a unit there."""
     return leading(cgroup.own(1)).removesuffix("/init.scope")
-
-
-def _restrict_devices(places: Places, rules: list[Rule]) -> bool:
-    # version 1 first: where both exist, its controller is the one in force already
-    order = sorted(places, key=lambda place: place[0].unified)
-    return any(devices.restrict(path, rules, mounted=[hierarchy]) for hierarchy, path in order)
 
 
 def hand_down(before: dict[str, str], host: Host) -> None:

@@ -39,6 +39,11 @@ class NoBus(RktError):
     __slots__ = ()
 
 
+def name(uuid: str) -> str:
+    """What machined and the supervisor call the pod with this UUID."""
+    return "rkt-" + uuid
+
+
 def scope_name(machine: str) -> str:
     """The unit name of a machine's scope: dashes and the like escaped (systemd-escape(1))."""
     letters = []

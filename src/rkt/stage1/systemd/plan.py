@@ -12,7 +12,7 @@ from rkt.errors import RktError, describe
 from rkt.stage1.common import call_filter, confinement, environment, mounts, streams, users
 from rkt.stage1.common.ids import IdRange
 from rkt.stage1.common.relaxed import Relaxed
-from rkt.stage1.systemd import covered, isolation, release, sockets, units
+from rkt.stage1.systemd import covered, isolation, machine, release, sockets, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Plan:
 
     def __init__(self, pod: Pod, flags: RunFlags, isolation: Isolation) -> None:
         self.pod, self.flags = pod, flags
-        self.hostname = flags.hostname or pod.machine_name
+        self.hostname = flags.hostname or machine.name(pod.uuid)
         self.ids = IdRange.parse(flags.private_users)
         self.apps: list[AppPlan] = []
         self.isolation = isolation

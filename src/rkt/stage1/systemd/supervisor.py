@@ -1,8 +1,4 @@
-"""How systemd-nspawn is called on this host.
-
-Hosts differ in three ways: whether systemd runs them, whether it and its machined can be asked over D-Bus,
-and whether rkt was started in a unit that is to keep the pod.
-"""
+"""How systemd-nspawn is called on this host."""
 
 from __future__ import annotations
 
@@ -11,10 +7,11 @@ import os
 from rkt.errors import RktError
 from rkt.linux import cgroup, mount
 from rkt.stage1.common import confinement
-from rkt.stage1.systemd import cgroups, machine
+from rkt.stage1.systemd import access, machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rkt.stage1.systemd.host import Host
     from rkt.stage1.systemd.plan import Plan
 
 PROGRAMS = ("/usr/bin/systemd-nspawn", "/bin/systemd-nspawn")
@@ -38,51 +35,6 @@ _NSPAWN = frozenset(
     "CAP_NET_RAW CAP_SETFCAP CAP_SETGID CAP_SETPCAP CAP_SETUID CAP_SYS_ADMIN CAP_SYS_BOOT CAP_SYS_CHROOT "
     "CAP_SYS_NICE CAP_SYS_PTRACE CAP_SYS_RESOURCE CAP_SYS_TTY_CONFIG".split()
 )
-
-
-class Host:
-    """What matters of the machine: ``systemd`` booted it, ``machined`` is to register the pod, ``unit`` is
-    the cgroup of the unit rkt was started in ("" for none that could keep the pod), ``scope``: systemd is to
-    make one for the pod.  ``notes`` are for the user."""
-
-    __slots__ = ("machined", "notes", "scope", "systemd", "unit")
-
-    def __init__(self, *, systemd: bool, machined: bool, unit: str, scope: bool) -> None:
-        self.systemd, self.machined, self.unit, self.scope = systemd, machined, unit, scope
-        self.notes: list[str] = []
-
-    def ask(self, name: str) -> None:
-        """Find out whether machined and systemd answer: without it what they are for is not done.
-
-        ``name`` is that of the machine; RktError when there is one already.
-        """
-        try:
-            self._ask(name)
-        except machine.NoBus as error:
-            self.notes.append(
-                f"warning: {error}: the pod is not registered with machined{self._without_scope()}"
-            )
-            self.machined = self.scope = False
-
-    def _ask(self, name: str) -> None:
-        if self.machined and (obstacle := machine.obstacle(name)):
-            self.machined = False
-            self.notes.append(f"warning: the pod is not registered with machined: {obstacle}")
-        if self.scope and not self.machined and (obstacle := machine.scope_obstacle()):
-            self.notes.append(f"warning: systemd does not answer{self._without_scope()}: {obstacle}")
-            self.scope = False
-
-    def _without_scope(self) -> str:
-        return ", it stays below the cgroup of the caller" if self.scope else ""
-
-
-def detect() -> Host:
-    """Look at this machine."""
-    systemd = os.path.isdir("/run/systemd/system")
-    bus = systemd and os.path.exists("/run/dbus/system_bus_socket")
-    machined = bus and os.path.exists("/usr/share/dbus-1/system-services/org.freedesktop.machine1.service")
-    unit = cgroups.unit(cgroups.leading(cgroup.own())) if systemd else ""
-    return Host(systemd=systemd, machined=machined, unit=unit, scope=bus and not unit)
 
 
 def program() -> str:
@@ -110,7 +62,7 @@ def arguments(plan: Plan, host: Host, further: list[str]) -> list[str]:
         "--resolv-conf=off",
         "--timezone=off",
         f"--uuid={pod.uuid}",
-        f"--machine={pod.machine_name}",
+        f"--machine={machine.name(pod.uuid)}",
         f"--hostname={plan.hostname}",
         f"--directory={pod.stage1_root}",
         # systemd is to see our units only, and nothing that would make more of them.
@@ -119,7 +71,7 @@ def arguments(plan: Plan, host: Host, further: list[str]) -> list[str]:
         "--setenv=SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/rkt/none",
     ]
     if host.scope:
-        argv += machine.scope_options(pod.machine_name, cgroups.device_rules(plan))
+        argv += machine.scope_options(machine.name(pod.uuid), access.device_rules(plan))
     else:
         argv.append("--keep-unit")
     if not flags.debug:
