@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 import pod_manifests as manifests
 import pytest
-from systemd_pod import Running, children, leftovers, lines, pods, run, shell, statuses
+from systemd_pod import Running, leftovers, lines, pods, run, shell, statuses
 
 from support import aci, driver
 
@@ -126,54 +126,6 @@ def test_stopping_while_others_still_start_is_no_failure(rkt: driver.Rkt, box: s
         out, err = pod.process.communicate(timeout=60)
         assert pod.process.returncode == 0, (out, err)
         assert statuses(rkt)["b"] == "0"
-
-
-def _process_1(pod: Running, command: str = "") -> int:
-    """The pod's process 1 as soon as there is one, or as soon as it executes ``command``."""
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline:
-        for pid in children(pod.supervisor):
-            try:
-                with open(f"/proc/{pid}/status") as file:
-                    found = dict(line.split(":\t") for line in file.read().splitlines())
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if found["NSpid"].split()[1:] == ["1"] and command in ("", found["Name"]):
-                return pid
-    raise AssertionError("the pod has no process 1")
-
-
-def _has_found_a_process(pid: int) -> bool:
-    """Whether a program is about to signal another one."""
-    try:
-        names = os.listdir(f"/proc/{pid}/fd")
-        return any("pidfd" in os.readlink(f"/proc/{pid}/fd/{name}") for name in names)
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-@pytest.mark.promise("P1", "P9")
-def test_a_signal_while_the_pod_s_systemd_starts_is_not_lost(rkt: driver.Rkt, box: str) -> None:
-    with Running(rkt, box, "--exec=/bin/sleep", "--", "1000", ready=False) as pod:
-        _process_1(pod, "systemd")
-        os.kill(pod.supervisor, signal.SIGTERM)
-        out, err = pod.process.communicate(timeout=20)
-        assert pod.process.returncode == 0, (out, err)
-
-
-@pytest.mark.promise("P1", "P9")
-def test_stop_waits_for_a_systemd_that_starts(rkt: driver.Rkt, box: str) -> None:
-    """Stopped where it is, process 1 has not yet said which signals it wants to keep."""
-    with Running(rkt, box, "--exec=/bin/sleep", "--", "1000", ready=False) as pod:
-        first = _process_1(pod)
-        os.kill(first, signal.SIGSTOP)
-        stop = rkt.start("stop", pod.uuid)
-        while stop.poll() is None and not any(map(_has_found_a_process, children(stop.pid))):
-            time.sleep(0.001)
-        os.kill(first, signal.SIGCONT)
-        assert stop.wait(timeout=30) == 0
-        out, err = pod.process.communicate(timeout=20)
-        assert pod.process.returncode == 0, (out, err)
 
 
 @pytest.mark.promise("P9")

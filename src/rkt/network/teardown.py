@@ -5,6 +5,7 @@ Works after any ending: of the pod, of ``setup`` half-way, of the machine.  See 
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -200,10 +201,15 @@ class _Teardown:
     def _save(self) -> None:
         """A foreign pod's directory stays as it is.
 
-        Not made durable: at worst, a step is done again after a reboot.
+        Not made durable: at worst, a step is done again after a reboot, or the next time when the disk is
+        full: what takes pods away must not need room.
         """
         if os.path.exists(os.path.join(self.record.pod_dir, record.RECORD)):
-            self.record.save(durable=False)
+            try:
+                self.record.save(durable=False)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
 
 
 def forget_flows(ports: list[ForwardedPort]) -> RktError | None:

@@ -133,6 +133,7 @@ def host() -> Flavor:
         "proc": 0o755,
         "rkt/diagnostic": 0o755,
         "rkt/env": 0o755,
+        "rkt/reserve": 0o755,
         "root": 0o700,
         "run": 0o755,
         "sys": 0o755,

@@ -72,6 +72,8 @@ def stage1_root(plan: Plan) -> None:
     for entry in plan.apps:
         variables = environment.encode(entry.environment)
         _write(root, f"rkt/env/{entry.app.name}", variables, owner=owner)
+        # app-exit writes here, without needing more room, what it has no room for elsewhere.
+        _write(root, f"rkt/reserve/{entry.app.name}", "\n", owner=owner)
 
 
 def unit_files(plan: Plan) -> None:
