@@ -200,8 +200,8 @@ class AppUnit:
 
     def _service(self) -> str:
         after = ["systemd-journald.service"]
-        wants = ["rkt_alive.target"]
-        requires = ["systemd-journald.service"]
+        wants = ["rkt_alive.target", "systemd-journald.service"]
+        requires: list[str] = []
         if self.sockets:
             requires.append(self.socket_unit)
             after.append(self.socket_unit)
@@ -214,7 +214,7 @@ class AppUnit:
         unit = [
             ("Description", specifier_safe(f"Application={self.name} Image={self.image}")),
             ("DefaultDependencies", "no"),
-            ("Requires", " ".join(requires)),
+            *((("Requires", " ".join(requires)),) if requires else ()),
             ("Wants", " ".join(wants)),
             ("After", " ".join(after)),
             *ENDS,
@@ -333,7 +333,7 @@ class AppUnit:
         unit = [
             ("Description", specifier_safe(f"Handler of application={self.name}")),
             ("DefaultDependencies", "no"),
-            ("Requires", "systemd-journald.service"),
+            ("Wants", "systemd-journald.service"),
             ("After", "systemd-journald.service"),
             *ENDS,
         ]
@@ -404,6 +404,8 @@ def _journald(*, interactive: bool, users: bool) -> str:
         ("DefaultDependencies", "no"),
         ("Requires", "systemd-journald.socket systemd-journald-dev-log.socket rkt_flushed.socket"),
         ("After", "systemd-journald.socket systemd-journald-dev-log.socket rkt_flushed.socket"),
+        # Of one that does not stay (StartLimitBurst=): the apps would wait for a reader of what they print.
+        ("OnFailure", "rkt_mute.service"),
         *ENDS,
     ]
     service = [
@@ -413,6 +415,10 @@ def _journald(*, interactive: bool, users: bool) -> str:
         *_console(interactive=interactive, users=users),
         ("ExecStart", "/usr/bin/env --block-signal=TERM /usr/lib/systemd/systemd-journald"),
         ("NotifyAccess", "main"),
+        # Should it be killed, systemd keeps the apps' streams for the next one.
+        ("FileDescriptorStoreMax", "4224"),
+        ("Restart", "always"),
+        ("RestartSec", "0"),
         ("Sockets", "systemd-journald.socket systemd-journald-dev-log.socket"),
         ("StandardOutput", "null"),
         ("NoNewPrivileges", "yes"),
@@ -470,6 +476,12 @@ def static_units() -> dict[str, str]:
         ("After", "shutdown.target"),
         ("SuccessAction", "exit-force"),
     ]
+    mute = [
+        ("Description", "End of a pod without journal"),
+        BARE,
+        ("SuccessAction", "exit"),
+        ("SuccessActionExitStatus", "254"),
+    ]
     alive = [
         ("Description", "At least one app is running"),
         BARE,
@@ -479,6 +491,7 @@ def static_units() -> dict[str, str]:
     return {
         **ending,
         "rkt_exit.service": render((("Unit", exit_unit), ("Service", (("Type", "oneshot"),)))),
+        "rkt_mute.service": render((("Unit", mute), ("Service", (("Type", "oneshot"),)))),
         "rkt_alive.target": render((("Unit", alive),)),
         "rkt_flushed.socket": render((("Unit", (BARE,)), ("Socket", flushed))),
         "shutdown.target": render((("Unit", (("Description", "Nothing is running any more"), BARE)),)),
