@@ -31,7 +31,7 @@ def option_list(table: tuple[options.Option, ...]) -> list[str]:
     return lines
 
 
-def page(command: options.Command, others: list[options.Entry]) -> str:
+def page(command: options.Command, others: list[options.Entry], experiment: str = "") -> str:
     title = "-".join(["rkt", *command.path.split()])
     summary = command.summary or "runs pods of apps without a daemon"
     words = " ".join(filter(None, ("rkt", command.path, command.usage)))
@@ -39,6 +39,9 @@ def page(command: options.Command, others: list[options.Entry]) -> str:
     lines += section("NAME", f"{title} - {summary[0].lower()}{summary[1:]}")
     lines += section("SYNOPSIS", words)
     lines += section("DESCRIPTION", *(part for part in command.description.split("\n") if part))
+    if experiment:
+        words = f"RKT_EXPERIMENT_{experiment.upper()}=true"
+        lines += [".PP", escape(f"This command exists only with {words} in the environment.")]
     if others:
         lines.append(".SH COMMANDS")
         for entry in others:
@@ -59,13 +62,14 @@ def page(command: options.Command, others: list[options.Entry]) -> str:
 
 def main() -> None:
     directory = sys.argv[1]
-    entries = [entry for entry in options.COMMANDS if not entry.hidden and not entry.experiment]
-    pages = {"rkt": page(options.ROOT, [entry for entry in entries if entry.module])}
+    entries = [entry for entry in options.COMMANDS if not entry.hidden]
+    listed = [entry for entry in entries if entry.module and not entry.experiment]
+    pages = {"rkt": page(options.ROOT, listed)}
     for entry in entries:
         command = options.load(entry) if entry.module else options.Command("COMMAND")
         command.path, command.summary = entry.path, entry.summary
         below = [other for other in entries if other.path.startswith(entry.path + " ")]
-        pages["rkt-" + entry.path.replace(" ", "-")] = page(command, below)
+        pages["rkt-" + entry.path.replace(" ", "-")] = page(command, below, entry.experiment)
     for name, text in pages.items():
         with open(os.path.join(directory, name + ".1"), "w") as file:
             file.write(text)

@@ -277,11 +277,11 @@ def test_standard_input_that_is_nothing(flavor: Flavor, image: str) -> None:
 
 @pytest.mark.promise("P9")
 @pytest.mark.parametrize("flag", ["--stdout=stream", "--stdin=stream", "--stderr=tty"])
-def test_streams_to_be_attached_to_are_refused(
-    rkt: driver.Rkt, flavor: Flavor, image: str, flag: str
+def test_streams_to_be_attached_to_are_refused_by_fly(
+    rkt: driver.Rkt, probe_image: str, image: str, flag: str
 ) -> None:
     """They are not lost without a word."""
-    result = flavor(image, flag, env=ATTACH)
+    result = Flavor(rkt, "fly", probe_image)(image, flag, env=ATTACH)
     assert (result.code, result.out) == (254, ""), result
     assert "this stage1 has nothing to attach to" in result.err
     assert len(result.err.splitlines()) == 1, result

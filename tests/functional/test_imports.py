@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from support.driver import RKT, Rkt
+from support.driver import RKT, ROOT, Rkt
 
 pytestmark = pytest.mark.promise("P10")
 
@@ -16,6 +16,7 @@ HEAVY = frozenset(
     "tempfile inspect email http ssl urllib hashlib sqlite3 socket ctypes collections traceback warnings "
     "importlib.util".split()
 )
+SOURCE = os.path.join(ROOT, "src")
 START = {
     "rkt",
     "rkt.bundle",
@@ -126,6 +127,17 @@ def test_run_until_the_stage1(rkt: Rkt, image: str) -> None:
     parts = {name.split(".")[1] for name in own(modules) if "." in name}
     assert "stage1" not in parts
     assert rkt.ok("list", "--no-legend").out.count("exited") == 2
+
+
+@pytest.mark.parametrize("entry", ["init", "attach"])
+def test_what_serves_streams_is_imported_by_pods_that_have_some(entry: str) -> None:
+    """Nor does a wrong call of ``attach`` import what talks to it."""
+    code = f"import sys; from rkt.stage1.systemd import {entry}; print(*sys.modules)"
+    words = ["/usr/bin/python3", "-IS", "-c", f"import sys; sys.path.insert(0, {SOURCE!r}); {code}"]
+    modules = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    assert f"rkt.stage1.systemd.{entry}" in modules
+    serving = {f"rkt.stage1.systemd.{name}" for name in ("iottymux", "multiplexer", "relay")}
+    assert not {*serving, "rkt.stage1.common.kubernetes", "termios", "tty"} & set(modules)
 
 
 def test_images_are_not_taken_apart_by_rkt_itself(rkt: Rkt, box: str) -> None:

@@ -11,6 +11,7 @@ from support import hosts
 
 OTHER = "/var/lib/rkt/other"
 SERVICE = "/usr/share/dbus-1/system-services/org.freedesktop.machine1.service"
+STREAM = "--annotation=coreos.com/rkt/stage2/stdout=stream"
 LIMITS = ("--memory=32Mi", "--cpu=500m", "--cpu-shares=512")
 
 
@@ -20,6 +21,11 @@ def limits(host: hosts.Host, pid: int) -> tuple[str, str, str]:
     quota = limit(host, pid, "cpu/cpu.cfs_quota_us", "cpu.max").split()[0]
     weight = limit(host, pid, "cpu/cpu.shares", "cpu.weight")
     return memory, quota, "512" if weight == "50" else weight
+
+
+def server(host: hosts.Host) -> int:
+    """The process that serves the streams of the only pod that has some."""
+    return int(host.ok(["pgrep", "-x", "rkt-iottymux"]).out)
 
 
 def escaped(uuid: str) -> str:
@@ -37,7 +43,7 @@ def test_a_pod_is_a_machine_in_a_scope_and_its_limits_hold(
 ) -> None:
     """systemd makes the scope and leaves it to the pod, with all controllers of either version."""
     before = snapshot(host)
-    pod = Pod(host, "scope").start(image, SLEEP, *users, app=LIMITS)
+    pod = Pod(host, "scope").start(image, SLEEP, *users, app=(*LIMITS, STREAM))
     scope = f"/machine.slice/{escaped(pod.uuid)}"
     assert pod.subcgroup == scope
     paths = cgroups(host, pod.app_process())
@@ -48,7 +54,9 @@ def test_a_pod_is_a_machine_in_a_scope_and_its_limits_hold(
     # systemd looks after its own groups: the pod keeps its controllers.
     host.ok(["systemctl", "daemon-reload"])
     assert limits(host, pod.app_process()) == ("33554432", "50000", "512")
+    streams = server(host)
     result = pod.stop("--force")
+    until("the streams are served", lambda: host.run(["test", "-e", f"/proc/{streams}"]).code != 0)
     assert "warning" not in result.err, result
     assert pod.machine not in machines(host)
     assert snapshot(host) == before
@@ -56,15 +64,20 @@ def test_a_pod_is_a_machine_in_a_scope_and_its_limits_hold(
 
 @pytest.mark.promise("P5")
 def test_in_a_unit_limits_of_unit_and_app_hold(host: hosts.Host, image: str) -> None:
-    """The unit keeps the pod, and leaves its controllers to it when it says so."""
+    """The unit keeps the pod, and leaves its controllers to it when it says so.
+
+    With version 2 the pod's own cgroup has no process, else it could not hand them on.
+    """
     unit = ["Delegate=yes", "MemoryMax=96M", "CPUQuota=80%", "TasksMax=99"]
-    pod = Pod(host, "delegated").start_unit(image, SLEEP, *unit, app=LIMITS)
+    pod = Pod(host, "delegated").start_unit(image, SLEEP, *unit, app=(*LIMITS, STREAM))
     group = "/system.slice/delegated.service"
     assert pod.subcgroup == f"{group}/{escaped(pod.uuid)}"
     shown = host.ok(["machinectl", "show", "--property=Unit", "--value", pod.machine]).out
     assert shown == "delegated.service\n"
     pid = pod.app_process()
     assert limits(host, pid) == ("33554432", "50000", "512")
+    streams = server(host)
+    assert cgroups(host, streams)[""] == f"{pod.subcgroup}/iottymux"
     own = cgroups(host, pid)
     assert all(path.startswith(f"{group}/") for path in own.values() if "system.slice" in path), own
     if list(own) == [""]:
@@ -75,6 +88,7 @@ def test_in_a_unit_limits_of_unit_and_app_hold(host: hosts.Host, image: str) -> 
         found = {name: f"/sys/fs/cgroup/{name.partition('.')[0]}{group}/{name}" for name in names}
     assert {name: host.read(path).decode().strip() for name, path in found.items()} == names
     host.ok(["systemctl", "stop", "delegated"], SECONDS)
+    until("the streams are served", lambda: host.run(["test", "-e", f"/proc/{streams}"]).code != 0)
     assert "is ignored" not in host.ok(["journalctl", "--unit=delegated", "--output=cat"]).out
     pod.remove()
 

@@ -26,7 +26,7 @@ def run(call: Call) -> int:
     with pods.find(call, prefix) as pod:
         if pod.state != state.RUNNING:
             raise RktError(f'pod "{pod.uuid}" isn\'t currently running')
-        app = enter.select_app(pod, call.flags["app"])
+        app = enter.select_app(pod, call.flags["app"], "enter")
         if not command:
             call.error(f'no command specified, assuming "{_SHELL}"')
             command = [_SHELL]

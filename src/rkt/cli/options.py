@@ -157,6 +157,7 @@ class Entry:
 
 
 COMMANDS: tuple[Entry, ...] = (
+    Entry("attach", "attach", "pods", "Connect to the streams of a running app", experiment="attach"),
     Entry("cat-manifest", "cat_manifest", "pods", "Print the manifest of a pod"),
     Entry("completion", "completion", "tool", "Print a completion script for a shell"),
     Entry("config", "config", "tool", "Print the configuration in force as JSON"),

@@ -126,14 +126,19 @@ TABLE = {
     ),
     "attach": Command(
         "[--app=APPNAME] [--mode=MODE] UUID",
-        "Connects the terminal to the streams of an app of a running pod.",
+        "Connects the standard streams of this command to those of an app of a running pod, which was given "
+        "streams to attach to (--stdin=stream, --stdout=stream, --stderr=stream, or tty). What the app "
+        "writes from then on is printed, what is typed goes to the app, until the app ends.\n\n"
+        "On a terminal, ctrl-] three times leaves an app with a terminal; with streams ctrl-C does. The app "
+        "goes on.",
         (
-            Option("app", "string", "", "name of the app to attach to"),
+            Option("app", "string", "", "name of the app to attach to; needed if the pod has several"),
             Option(
                 "mode",
                 "string",
                 "auto",
-                "auto, list, or a comma-separated choice of stdin, stdout, stderr or of tty, tty-in, tty-out",
+                "auto: all there is; list: print what there is, as JSON; or a comma-separated choice of "
+                "stdin, stdout, stderr, or of tty, tty-in, tty-out",
             ),
         ),
         root=True,

@@ -68,6 +68,8 @@ renameat2 = _declare("renameat2", c_int, c_char_p, c_int, c_char_p, c_uint)
 syncfs = _declare("syncfs", c_int)
 sync_file_range = _declare("sync_file_range", c_int, c_longlong, c_longlong, c_uint)
 fstatfs = _declare("fstatfs", c_int, c_void_p)
+unlockpt = _declare("unlockpt", c_int)
+ptsname_r = _declare("ptsname_r", c_int, c_char_p, c_size_t)
 
 # syscall(2) takes longs; each use is declared with the types of the call behind it.
 openat2 = _declare("syscall", c_long, c_int, c_char_p, c_void_p, c_size_t)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rkt.pod.pod import Pod
 
 
-def select_app(pod: Pod, name: str) -> str:
-    """The app to enter: the one named, or the only one there is.
+def select_app(pod: Pod, name: str, command: str = "enter") -> str:
+    """The app ``rkt COMMAND`` is about: the one named, or the only one there is.
 
     RktError lists the apps when there are several, or none of that name.
     """
@@ -28,7 +28,8 @@ def select_app(pod: Pod, name: str) -> str:
         return name
     if len(names) > 1:
         listed = "".join(f"\n\t{entry}" for entry in names)
-        raise RktError(f"pod contains multiple apps:{listed}", 'specify app using "rkt enter --app= ..."')
+        hint = f'specify app using "rkt {command} --app= ..."'
+        raise RktError(f"pod contains multiple apps:{listed}", hint)
     return names[0]
 
 

@@ -120,6 +120,7 @@ class Flavor:
 def host() -> Flavor:
     """The default: systemd-nspawn and systemd of the host (version 247 and later)."""
     entries = {
+        "attach": "systemd.attach",
         "init": "systemd.init",
         "enter": "systemd.enter",
         "gc": "systemd.gc",

@@ -50,13 +50,14 @@ def test_manifest(image: tuple[str, str]) -> None:
     found = {entry.name.rpartition("/")[2]: entry.value for entry in manifest.annotations}
     first = {"host": "/init", "fly": "/run"}[flavor]
     version = {"host": "6", "fly": "5"}[flavor]
+    attach = {"attach": "/attach"} if flavor == "host" else {}
     assert found == {
-        "run": first, "enter": "/enter", "gc": "/gc", "stop": "/stop", "interface-version": version,
+        "run": first, **attach, "enter": "/enter", "gc": "/gc", "stop": "/stop", "interface-version": version,
         "extensions": "strict-isolators",
     }  # fmt: skip
     assert {label["name"] for label in json.loads(data)["labels"]} == {"version", "os", "arch"}
     with tarfile.open(path) as tar:
-        for entry in (first, "/enter", "/gc", "/stop"):
+        for entry in (first, *attach.values(), "/enter", "/gc", "/stop"):
             member = tar.getmember("rootfs" + entry)
             assert member.mode == 0o755 and (member.uid, member.gid) == (0, 0)
 
@@ -68,7 +69,7 @@ def test_entry_points_use_the_compiled_code(image: tuple[str, str], tmp_path: ob
         tar.extractall(str(tmp_path))
     root = f"{tmp_path}/rootfs"
     listed = _files(root)
-    for entry in ("stop", "gc", "enter", {"host": "init", "fly": "run"}[flavor]):
+    for entry in ("stop", "gc", "enter", *{"host": ("init", "attach"), "fly": ("run",)}[flavor]):
         done = subprocess.run(
             [f"{root}/{entry}", "--bogus"], capture_output=True, text=True, check=False, cwd="/", timeout=60
         )

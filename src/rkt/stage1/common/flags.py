@@ -31,6 +31,16 @@ RUN: dict[str, bool | str] = {
 """Every flag of ``run`` with its default; a boolean default makes a boolean flag."""
 
 ENTER: dict[str, bool | str] = {"pid": "", "appname": ""}
+ATTACH: dict[str, bool | str] = {
+    "action": "list",
+    "app": "",
+    "debug": False,
+    "tty-in": False,
+    "tty-out": False,
+    "stdin": False,
+    "stdout": False,
+    "stderr": False,
+}
 GC: dict[str, bool | str] = {"debug": False, "local-config": "/etc/rkt"}
 STOP: dict[str, bool | str] = {"debug": False, "force": False}
 

@@ -168,8 +168,7 @@ def _plan_app(plan: Plan, app: App) -> AppPlan:
         os.close(root_fd)
     unit = units.AppUnit(app.name, app.image.name, app.app.exec)
     unit.uid, unit.gid, unit.groups = identity.uid, identity.gid, identity.groups
-    unit.interactive = flags.interactive
-    unit.silenced = streams.silenced(app)
+    unit.streams = streams.modes(app, interactive=flags.interactive)
     unit.notify = app.image.annotation(NOTIFY_ANNOTATION) == "true"
     unit.monitored = plan.systemd >= release.MONITOR
     unit.working_directory = _directory(app.app.working_directory)

@@ -12,7 +12,7 @@ import stat
 from rkt.errors import RktError
 from rkt.linux import files, mount, namespaces, paths
 from rkt.linux.failure import named
-from rkt.stage1.common import confinement, environment, executable, mounts
+from rkt.stage1.common import confinement, environment, executable, mounts, streams
 from rkt.stage1.common.users import Identity
 from rkt.stage1.systemd import covered, units
 from rkt.stage1.systemd.plan import of_app
@@ -38,8 +38,8 @@ _DEVICES = (
     ("urandom", 1, 9),
     ("tty", 5, 0),
 )
-# An app's streams are sockets of the journal, which open(2) refuses; a program that opens /dev/stderr as
-# its log file (nginx, the images of Docker Hub) gets the console, as under rkt 1.30.
+# Streams that are logged are sockets of the journal, which open(2) refuses; a program that opens /dev/stderr
+# as its log file (nginx, the images of Docker Hub) gets the console, as under rkt 1.30.
 _STREAM_LINKS = ("stdout", "stderr")
 _DEVICE_LINKS = (
     ("fd", "/proc/self/fd"),
@@ -222,7 +222,7 @@ def app_roots(plan: Plan, resolv_conf: str | None, notify: Callable[[str], objec
                 base(
                     roots.fds[name],
                     protect=not plan.flags.disable_paths,
-                    interactive=plan.flags.interactive,
+                    modes=entry.unit.streams,
                     owner=plan.ids.root,
                 )
                 own_name_files(plan, entry, roots.fds[name])
@@ -245,8 +245,11 @@ def app_roots(plan: Plan, resolv_conf: str | None, notify: Callable[[str], objec
                 raise of_app(name, error) from error.__cause__
 
 
-def base(root_fd: int, *, protect: bool, interactive: bool = False, owner: tuple[int, int] = (0, 0)) -> None:
-    """The directories every app has, /dev with its own nodes, /sys, /etc/mtab; ``owner`` has what is made."""
+def base(root_fd: int, *, protect: bool, modes: dict[str, str], owner: tuple[int, int] = (0, 0)) -> None:
+    """The directories every app has, /dev with its own nodes, /sys, /etc/mtab; ``owner`` has what is made.
+
+    ``modes`` are those of the app's streams.
+    """
     for path in ("/proc", "/etc", "/run/systemd/journal", "/run/systemd/incoming"):
         os.close(paths.make_directories(root_fd, path, owner=owner))
     try:
@@ -274,7 +277,7 @@ def base(root_fd: int, *, protect: bool, interactive: bool = False, owner: tuple
             attributes=mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC,
         )
         try:
-            _fill_devices(devices, interactive=interactive, owner=owner)
+            _fill_devices(devices, modes, owner)
             mount.move_mount(devices, target)
         finally:
             os.close(devices)
@@ -362,7 +365,7 @@ def _device_directory(root_fd: int, owner: tuple[int, int]) -> int:
     return paths.make_directories(root_fd, "/dev", owner=owner)
 
 
-def _fill_devices(fd: int, *, interactive: bool, owner: tuple[int, int]) -> None:
+def _fill_devices(fd: int, modes: dict[str, str], owner: tuple[int, int]) -> None:
     """Device nodes of a new /dev, links, and the places where more is mounted."""
     made = ["net", "pts", "shm", "console", *_STREAM_LINKS]
     made += [entry[0] for entry in (*_DEVICES, *_DEVICE_LINKS)]
@@ -375,7 +378,8 @@ def _fill_devices(fd: int, *, interactive: bool, owner: tuple[int, int]) -> None
     for name, target in _DEVICE_LINKS:
         os.symlink(target, name, dir_fd=fd)
     for number, name in enumerate(_STREAM_LINKS, 1):
-        os.symlink(f"/proc/self/fd/{number}" if interactive else "/dev/console", name, dir_fd=fd)
+        logged = modes[name] == streams.LOG
+        os.symlink("/dev/console" if logged else f"/proc/self/fd/{number}", name, dir_fd=fd)
     for name in ("pts", "shm"):
         os.mkdir(name, 0o755, dir_fd=fd)
     os.close(os.open("console", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd))

@@ -16,6 +16,7 @@ from rkt.stage1.common import pod as pods
 from rkt.stage1.common.messages import note, say
 from rkt.stage1.systemd import (
     access,
+    attachments,
     cgroups,
     container_filter,
     controllers,
@@ -133,6 +134,14 @@ def _carry_out(plan: Plan, network: NetworkSetup) -> None:
             note(line)
 
 
+def _serve_streams(entry: Entry, plan: Plan) -> None:
+    """Start what apps are attached to by, if any of them can be."""
+    if any(attachments.attached(app.unit.streams) for app in plan.apps):
+        from rkt.stage1.systemd import iottymux
+
+        iottymux.start(iottymux.make(plan), entry.uuid, grouped=not entry.host.scope)
+
+
 def execute(entry: Entry, plan: Plan) -> None:
     """Become systemd-nspawn."""
     pod, host = plan.pod, entry.host
@@ -168,6 +177,7 @@ def execute(entry: Entry, plan: Plan) -> None:
     if container_filter.is_available():
         environment["SYSTEMD_SECCOMP"] = "0"
         filters = container_filter.programs()
+    _serve_streams(entry, plan)
     preparation.bind_programs(pod.stage1_root)
     # The filter keeps systemd-nspawn from giving the pod one.
     keyring.join_session_keyring(owner=plan.ids.root)

@@ -17,6 +17,8 @@ from __future__ import annotations
 import os
 
 from rkt.errors import RktError
+from rkt.stage1.common import streams
+from rkt.stage1.systemd import attachments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,7 +123,7 @@ class AppUnit:
     ``system_calls`` is a SystemCallFilter= value or ""; ``namespaces`` tells whether the app may make some;
     ``bound`` are paths of the pod that the app has too, all paths are absolute; ``profile`` is AppArmor's;
     ``monitored``: a unit of its own records how the app ended; ``sockets`` are options of its socket unit;
-    ``silenced`` are those of its streams that lead nowhere.
+    ``streams`` has the mode of each of its streams by name.
     """
 
     __slots__ = (
@@ -132,7 +134,6 @@ class AppUnit:
         "groups",
         "hidden_paths",
         "image",
-        "interactive",
         "monitored",
         "name",
         "namespaces",
@@ -142,8 +143,8 @@ class AppUnit:
         "pre_start",
         "profile",
         "resources",
-        "silenced",
         "sockets",
+        "streams",
         "system_call_errno",
         "system_calls",
         "uid",
@@ -163,8 +164,8 @@ class AppUnit:
         self.hidden_paths: list[str] = []
         self.resources: list[tuple[str, str]] = []
         self.sockets: list[tuple[str, str]] = []
-        self.silenced: list[str] = []
-        self.interactive = self.notify = self.monitored = False
+        self.streams = dict.fromkeys(streams.NAMES, streams.LOG) | {"stdin": streams.NULL}
+        self.notify = self.monitored = False
         self.pre_start: list[str] = []
         self.post_stop: list[str] = []
 
@@ -175,6 +176,12 @@ class AppUnit:
     @property
     def socket_unit(self) -> str:
         return self.unit.removesuffix(".service") + ".socket"
+
+    @property
+    def _ended(self) -> str:
+        """The FIFO to be opened when the app has ended, "" where nobody can attach to it."""
+        attached = attachments.attached(self.streams)
+        return f"{attachments.directory(self.name)}/{attachments.ENDED}" if attached else ""
 
     @property
     def limited(self) -> list[str]:
@@ -228,13 +235,15 @@ class AppUnit:
             ("Restart", "no"),
             ("ExecStart", command(self.argv)),
             *self._environment(),
-            *self._streams(),
+            *attachments.options(self.name, self.streams),
             *self._identity(),
             *self._limits(),
         ]
         if not self.monitored:
             # app-exit belongs to stage1; an app's own handlers have units of their own.
             service += [("ExecStopPost", f"+/rkt/app-exit {self.name}"), ("RootDirectoryStartOnly", "yes")]
+            if self._ended:
+                service.append(("ExecStopPost", f'+/bin/sh -c ": <> {self._ended}"'))
         return render((("Unit", unit), ("Service", service)))
 
     def _recorder(self) -> str:
@@ -254,7 +263,7 @@ class AppUnit:
         service = [
             ("Type", "oneshot"),
             ("ExecStart", f"/rkt/app-exit {self.name}"),
-            ("StandardOutput", "null"),
+            ("StandardOutput", f"file:{self._ended}" if self._ended else "null"),
         ]
         return render((("Unit", unit), ("Service", service)))
 
@@ -281,23 +290,6 @@ class AppUnit:
             ("EnvironmentFile", f"/rkt/env/{self.name}"),
             # systemd ignores SIGPIPE for its services, and an ignored signal stays ignored over exec.
             ("IgnoreSIGPIPE", "no"),
-        ]
-
-    def _streams(self) -> list[tuple[str, str]]:
-        if self.interactive:
-            return [
-                ("StandardInput", "tty"),
-                ("StandardOutput", "tty"),
-                ("StandardError", "tty"),
-                ("TTYPath", "/dev/console"),
-            ]
-        return [
-            ("StandardInput", "null"),
-            *(
-                (option, "null" if name in self.silenced else "journal+console")
-                for name, option in (("stdout", "StandardOutput"), ("stderr", "StandardError"))
-            ),
-            ("SyslogIdentifier", self.name),
         ]
 
     def _identity(self) -> list[tuple[str, str]]:
@@ -347,7 +339,7 @@ class AppUnit:
             ("Type", "oneshot"),
             *lifetime,
             *self._environment(),
-            *self._streams(),
+            *attachments.options(self.name, self.streams, handler=True),
             ("User", "0"),
             ("Group", "0"),
             *self._limits(),
