@@ -372,3 +372,23 @@ def test_what_cannot_be_attached_to(rkt: driver.Rkt, box: str) -> None:
     assert "problem retrieving pod" in result.err
     result = rkt("attach", uuid, env={"RKT_EXPERIMENT_ATTACH": "false"})
     assert (result.code, result.err.splitlines()[0]) == (254, 'Error: unknown command "attach" for "rkt"')
+
+
+@pytest.mark.promise("P1", "P9")
+def test_a_pod_whose_streams_nobody_serves_any_more(rkt: driver.Rkt, box: str) -> None:
+    """Input ends, output breaks, and the app's end is recorded; no secret was in sight meanwhile."""
+    script = "while read line; do :; done; until [ -e /tmp/go ]; do sleep 0.1; done; exit 3"
+    with Running(rkt, box, *shell(*STREAMS, script=script)) as pod:
+        (server,) = multiplexers(pod.uuid)
+        with open(f"/proc/{server}/cmdline", "rb") as file:
+            assert file.read().rstrip(b"\0").decode() == f"rkt-iottymux {pod.uuid}"
+        client = Attached(rkt, pod.uuid, stdin=subprocess.DEVNULL)
+        wait_until(lambda: sum(link.startswith("socket:") for link in links(server)) > 3)
+        os.kill(server, signal.SIGKILL)
+        result = client.end()
+        assert result.code == 254
+        assert result.err == "Error: nothing serves the streams of the app: its process was killed\n"
+        with open(f"{pod.directory}/stage1/rootfs/opt/stage2/box/rootfs/tmp/go", "w"):
+            pass
+        assert pod.process.wait(20) == 3
+        assert "app-box=3" in rkt.ok("status", pod.uuid).out

@@ -31,6 +31,7 @@ _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
 _OUTPUT_LIMIT = 64 << 20
+_ARGUMENTS = 45  # of the fields of /proc/PID/stat after the name: arg_start, then arg_end
 
 
 class Completed:
@@ -486,3 +487,18 @@ def set_name(name: str) -> None:
 
     buffer = libc.create_string_buffer(os.fsencode(name)[:15])
     _prctl(_PR_SET_NAME, libc.addressof(buffer))
+
+
+def set_title(title: str) -> None:
+    """What /proc/PID/cmdline shows of this process instead of the words it was started with.
+
+    These may hold what is not for everybody to see.  The title is cut to their length.
+    """
+    fields = _stat_fields(os.getpid())
+    start, end = int(fields[_ARGUMENTS]), int(fields[_ARGUMENTS + 1])
+    data = os.fsencode(title)[: end - start - 1].ljust(end - start, b"\0")
+    fd = os.open("/proc/self/mem", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.pwrite(fd, data, start)
+    finally:
+        os.close(fd)

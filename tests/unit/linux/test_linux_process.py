@@ -118,6 +118,20 @@ def test_dumpable_and_death_signal():
     assert os.waitpid(pid, 0)[1] == 0
 
 
+def test_the_title_takes_the_place_of_the_words():
+    with open("/proc/self/cmdline", "rb") as file:
+        length = len(file.read())
+    pid = os.fork()
+    if pid == 0:
+        shown = []
+        for title in ("title", "long" * 10000):
+            process.set_title(title)
+            with open("/proc/self/cmdline", "rb") as file:
+                shown.append(file.read().rstrip(b"\0"))
+        os._exit(0 if shown == [b"title", (b"long" * 10000)[: length - 1]] else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
 def test_quoting():
     assert process.quote(["a", "", "b c", "it's", "x=1"]) == """a '' 'b c' 'it'"'"'s' x=1"""
 

@@ -169,10 +169,11 @@ def _write_endpoints(place: int, app: str, modes: dict[str, str]) -> None:
         os.close(fd)
 
 
-def start(apps: list[App], *, grouped: bool) -> None:
+def start(apps: list[App], uuid: str, *, grouped: bool) -> None:
     """Start the process that serves the apps; this one is about to become the supervisor.
 
-    ``grouped``: this process is in the pod's cgroup already.  RktError when it cannot be started.
+    ``uuid`` is the pod's; ``grouped``: this process is in the pod's cgroup already.  RktError when it
+    cannot be started.
     """
     supervisor = os.pidfd_open(os.getpid())
     answer, report = os.pipe()
@@ -181,7 +182,7 @@ def start(apps: list[App], *, grouped: bool) -> None:
         status = 1
         try:
             if not os.fork():
-                _serve(supervisor, apps, report, grouped=grouped)
+                _serve(Multiplexer(supervisor, apps), uuid, report, grouped=grouped)
             status = 0
         finally:
             os._exit(status)
@@ -194,16 +195,16 @@ def start(apps: list[App], *, grouped: bool) -> None:
         raise RktError(f"unable to start what serves the streams of the apps: {reason}")
 
 
-def _serve(supervisor: int, apps: list[App], report: int, *, grouped: bool) -> None:
+def _serve(multiplexer: Multiplexer, uuid: str, report: int, *, grouped: bool) -> None:
     """The new process: never returns."""
     try:
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
         os.setsid()
         process.set_name(NAME)
+        process.set_title(f"{NAME} {uuid}")
         if grouped:
             _enter_cgroup()
-        multiplexer = Multiplexer(supervisor, apps)
         _confine([*multiplexer.fds, report])
     except (OSError, RktError) as error:
         os.write(report, one_line(error).encode("utf-8", "backslashreplace"))

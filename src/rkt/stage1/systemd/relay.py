@@ -97,6 +97,14 @@ class Relay:
             return RktError("the app has ended")
         return RktError("nothing serves the streams of the app: its process was killed")
 
+    def _closed(self) -> RktError:
+        """Why the connections have ended, though the app has not."""
+        for name in {*self._choice.receives, self._choice.sends} - {""}:
+            self._connect(name).close()
+        return RktError(
+            "the connection to the app was closed: its output was not read in time, or too many are attached"
+        )
+
     # -- the loop ------------------------------------------------------------------------------------------
 
     def _copy(self) -> int:
@@ -113,10 +121,7 @@ class Relay:
             if not self._choice.receives and not self._input and not self._unsent:
                 return 0
         if not self._has_ended():
-            raise RktError(
-                "the connection to the app was closed: its output was not read in time, "
-                "or too many are attached"
-            )
+            raise self._closed()
         return 0
 
     def _wait(self) -> list[tuple[int, int]]:

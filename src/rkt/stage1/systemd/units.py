@@ -178,10 +178,14 @@ class AppUnit:
         return self.unit.removesuffix(".service") + ".socket"
 
     @property
-    def _ended(self) -> str:
-        """The FIFO to be opened when the app has ended, "" where nobody can attach to it."""
-        attached = attachments.attached(self.streams)
-        return f"{attachments.directory(self.name)}/{attachments.ENDED}" if attached else ""
+    def _tell_end(self) -> list[str]:
+        """The command lines that tell whoever serves the app's streams that it has ended.
+
+        A FIFO that is opened for both does not wait for a reader, who may have been killed.
+        """
+        if not attachments.attached(self.streams):
+            return []
+        return [f'/bin/sh -c ": <> {attachments.directory(self.name)}/{attachments.ENDED}"']
 
     @property
     def limited(self) -> list[str]:
@@ -242,8 +246,7 @@ class AppUnit:
         if not self.monitored:
             # app-exit belongs to stage1; an app's own handlers have units of their own.
             service += [("ExecStopPost", f"+/rkt/app-exit {self.name}"), ("RootDirectoryStartOnly", "yes")]
-            if self._ended:
-                service.append(("ExecStopPost", f'+/bin/sh -c ": <> {self._ended}"'))
+            service += [("ExecStopPost", "+" + line) for line in self._tell_end]
         return render((("Unit", unit), ("Service", service)))
 
     def _recorder(self) -> str:
@@ -263,7 +266,8 @@ class AppUnit:
         service = [
             ("Type", "oneshot"),
             ("ExecStart", f"/rkt/app-exit {self.name}"),
-            ("StandardOutput", f"file:{self._ended}" if self._ended else "null"),
+            *(("ExecStart", line) for line in self._tell_end),
+            ("StandardOutput", "null"),
         ]
         return render((("Unit", unit), ("Service", service)))
 
