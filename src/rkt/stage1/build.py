@@ -51,7 +51,8 @@ sys.stderr.flush()
 os._exit(status)
 """
 
-# Signals wait until the program can take back what has been begun: common/interrupt.py.
+# Signals wait until the program can take back what has been begun, or end without a traceback:
+# common/interrupt.py.
 _WAIT = "import _signal\n\n_signal.pthread_sigmask(_signal.SIG_BLOCK, (1, 2, 15))"
 
 _HOSTS = """\
@@ -223,7 +224,7 @@ def build(flavor: Flavor, output: str) -> None:
     image.files.update(flavor.files)
     image.links.update(flavor.links)
     for entry, module in flavor.entries.items():
-        first = _WAIT if entry in _RUN else ""
+        first = _WAIT if entry in (*_RUN, "attach") else ""
         image.add(entry, _ENTRY.format(first=first, python=_PYTHON, module=module).encode(), 0o755)
     image.add("etc/hosts-fallback", _HOSTS.encode())
     for name, text in configuration.BUILTIN:

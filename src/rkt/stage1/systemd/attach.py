@@ -43,6 +43,7 @@ class Choice:
 def main(argv: list[str]) -> int:
     """0 at the end of the app, 254 for a failure."""
     try:
+        interrupt.admit_signals()
         values, arguments, _ = command_line.parse(argv[1:], command_line.ATTACH)
         if arguments:
             raise RktError(f'unexpected argument "{arguments[0]}"')
