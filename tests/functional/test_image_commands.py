@@ -314,6 +314,14 @@ class TestOneImage:
             result = rkt("image", verb, "--overwrite", "example.com/small", path)
             assert result.code == 254
             assert result.err == f"{verb}: this would delete your root filesystem. Refusing.\n"
+        # Nor the store itself, what it is in, or what is in it.
+        os.symlink(rkt.dir, os.path.join(images, "data"))
+        places = ("", "/cas/..", "/..", "/pods", "/new/directory")
+        for path in (*(rkt.dir + place for place in places), os.path.join(images, "data")):
+            result = rkt("image", verb, "--overwrite", "example.com/small", path)
+            assert result.code == 254
+            assert result.err == f"{verb}: {path} holds, or is in, the data directory {rkt.dir}. Refusing.\n"
+        assert len(rkt.ok("image", "list", "--no-legend").lines) == 1
 
     def test_failed_extraction_leaves_what_was_there(self, rkt: Rkt, images: str) -> None:
         path = small(images)

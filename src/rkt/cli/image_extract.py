@@ -26,26 +26,33 @@ def run(call: Call) -> int:
         def fill(directory: str) -> None:
             store.extract_image(key, directory, rootfs_only=call.flags["rootfs-only"])
 
+        check_output(call, call.args[1])
         fill_directory(call.args[1], fill, overwrite=call.flags["overwrite"])
     return 0
 
 
-def check_output(path: str, *, overwrite: bool) -> None:
-    """Refuse the root directory, and a path that exists unless it may be overwritten (RktError)."""
-    if os.path.realpath(path) == "/":
+def check_output(call: Call, path: str) -> None:
+    """Refuse what would be replaced with all rkt has, and a path that exists unless it may be overwritten.
+
+    RktError for the root directory, and for the data directory with what it is in and what is in it.
+    """
+    target, data = os.path.realpath(path), os.path.realpath(call.globals.dir)
+    if target == "/":
         raise RktError("this would delete your root filesystem. Refusing.")
-    if os.path.lexists(path) and not overwrite:
+    if os.path.commonpath((target, data)) in (target, data):
+        raise RktError(f"{path} holds, or is in, the data directory {call.globals.dir}. Refusing.")
+    if os.path.lexists(path) and not call.flags["overwrite"]:
         raise RktError(f"output directory exists (try --overwrite): {path}")
 
 
 def fill_directory(path: str, fill: Callable[[str], None], *, overwrite: bool) -> None:
     """Call ``fill`` with a new directory beside ``path``, then give it that name.
 
-    What was there before goes only when the new directory is complete; a failure leaves it as it was.
+    ``path`` was checked.  What was there before goes only when the new directory is complete; a failure
+    leaves it as it was.
     """
     from rkt.linux import files
 
-    check_output(path, overwrite=overwrite)
     target = os.path.abspath(path)
     parent, name = os.path.split(target)
     os.makedirs(parent, exist_ok=True)

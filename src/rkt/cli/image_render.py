@@ -20,7 +20,7 @@ def run(call: Call) -> int:
     if len(call.args) != 2:
         return call.usage()
     watch_workers(call)
-    image_extract.check_output(call.args[1], overwrite=call.flags["overwrite"])
+    image_extract.check_output(call, call.args[1])
     with Store(call.globals.dir, call.notify("db")) as store:
         key = store.lookup(call.args[0])
         if os.geteuid() == 0:
