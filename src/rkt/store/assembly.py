@@ -19,6 +19,7 @@ import os
 
 from rkt.errors import RktError
 from rkt.linux import paths
+from rkt.linux.failure import named
 from rkt.store import merge
 from rkt.store.checksum import Contents
 from rkt.store.entry import FILE
@@ -86,7 +87,7 @@ class _Linker:
         except OSError as error:
             if error.errno in _CANNOT_LINK:
                 return False
-            raise RktError(f"cannot unpack {entry.name!r}") from error
+            raise RktError(f"cannot unpack {entry.name!r}") from named(error, "link", entry.name)
         return True
 
     def _directory(self, path: str) -> int:

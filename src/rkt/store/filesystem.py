@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from rkt.errors import RktError
 from rkt.store.entry import CHARACTER, DIRECTORY, FILE, LINK, SYMLINK, Entry
+from rkt.store.layout import NAME_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ class Filesystem:
         parent, path = self._directory(parts)
         assert parent.children is not None
         path = f"{path}/{name}" if path else name
+        _check_name(name)
         if len(path) * 4 > _MAX_PATH and len(path.encode("utf-8", "surrogateescape")) > _MAX_PATH:
             raise RktError(f"its path is longer than {_MAX_PATH} bytes")
         existing = parent.children.get(name)
@@ -257,6 +259,7 @@ class Filesystem:
                 if part.startswith(WHITEOUT):
                     # Where a link leads to; a name of an entry cannot have it.
                     raise RktError("a sign for a removed file is not a directory")
+                _check_name(part)
                 child = node.children[part] = Node(DIRECTORY, None)
             if child.type == SYMLINK:
                 links += 1
@@ -274,6 +277,12 @@ class Filesystem:
             chain.append(child)
             node = child
         return node, "/".join(names)
+
+
+def _check_name(name: str) -> None:
+    """Raises RktError for one that no file system of Linux takes."""
+    if len(name) * 4 > NAME_MAX and len(name.encode("utf-8", "surrogateescape")) > NAME_MAX:
+        raise RktError(f"a name in it is longer than {NAME_MAX} bytes")
 
 
 def split(name: str) -> list[str]:

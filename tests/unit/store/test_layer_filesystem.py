@@ -112,6 +112,9 @@ def test_kinds_that_replace_each_other() -> None:
         (["d/.wh..."], "names none"),
         ([".wh.d/x"], "is not a directory"),
         (["d/" * 2100 + "x"], "longer than"),
+        (["n" * 256], "longer than"),
+        (["ä" * 128 + "/x"], "longer than"),
+        (["a -> " + "n" * 256, "a/x"], "longer than"),
         (["a\0b"], "NUL"),
     ],
 )
