@@ -9,6 +9,7 @@ import pytest
 
 from rkt.errors import RktError, one_line
 from rkt.image.oci import documents, platforms
+from rkt.image.oci.manifest import Origin, convert
 from rkt.store import digest as digests
 
 DIGEST = "sha256:" + "a" * 64
@@ -31,6 +32,23 @@ def refused(value: Any, declared: str = "") -> str:
     with pytest.raises(RktError) as caught:
         parse(value, declared)
     return one_line(caught.value)
+
+
+def test_volumes_become_mount_points() -> None:
+    """Named after their paths, also where nothing of a path can be part of a name."""
+    config = {"Volumes": dict.fromkeys(["/a/b", "/a-b", "rel", "/ü", "/中/文", "/"])}
+    value = {"os": "linux", "architecture": "amd64", "config": config}
+    origin = Origin("", "app", text="app")
+    made = convert(documents.Configuration(value), origin, {"os": "linux", "arch": "amd64"})
+    assert made.app is not None
+    assert {point.name: point.path for point in made.app.mount_points} == {
+        "volume": "/",
+        "volume-1": "/ü",
+        "volume-2": "/中/文",
+        "volume-a-b": "/a-b",
+        "volume-a-b-1": "/a/b",
+        "volume-rel": "/rel",
+    }
 
 
 def test_manifest_and_index() -> None:

@@ -10,6 +10,7 @@ from rkt.appc import date, gojson, identifiers, labels
 from rkt.appc.annotations import Annotation
 from rkt.appc.app import App
 from rkt.appc.environment import EnvironmentVariable
+from rkt.appc.errors import AppcError
 from rkt.appc.image import ImageManifest
 from rkt.appc.port import Port
 from rkt.appc.volume import MountPoint
@@ -159,8 +160,11 @@ def _mount_points(volumes: dict[str, Any]) -> list[MountPoint]:
     made: list[MountPoint] = []
     taken: set[str] = set()
     for path in sorted(volumes):
-        words = identifiers.sanitize_name(path) if any(letter.isalnum() for letter in path) else ""
-        base = name = f"volume-{words}" if words else "volume"
+        try:
+            base = name = f"volume-{identifiers.sanitize_name(path)}"
+        except AppcError:
+            # Nothing in it can be part of a name.
+            base = name = "volume"
         number = 0
         while name in taken:
             number += 1
