@@ -80,7 +80,8 @@ class TestImages:
         )
         client.ok(INSECURE, "fetch", f"{NAME}:2,channel=beta")
         result = client(INSECURE, "fetch", f"{NAME}:2")
-        assert (result.code, result.err) == (254, "fetch: discovery failed\n")
+        no_tag = f"https://example.com/app{QUERY} has no usable discovery tag for this image"
+        assert (result.code, result.err) == (254, f"fetch: discovery failed: {no_tag}\n")
 
     def test_policies(self, client: Rkt, site: Site, data: bytes) -> None:
         site.pages[f"example.com/app{QUERY}"] = meta()
@@ -145,8 +146,8 @@ class TestImages:
         [
             ("http://cdn.test/{name}.{ext}", "http is not allowed"),
             ("https://169.254.169.254/{name}.{ext}", "link-local"),
-            ("file:///etc/{name}.{ext}", "discovery failed"),
-            ("hdfs://cdn.test/{name}.{ext}", "discovery failed"),
+            ("file:///etc/{name}.{ext}", "file:///etc/example.com/app.aci is no https address"),
+            ("hdfs://cdn.test/{name}.{ext}", "discovery failed: hdfs://cdn.test/"),
             ("https://cdn.test/{unknown}.{ext}", "discovery failed"),
         ],
     )
@@ -162,7 +163,8 @@ class TestImages:
     @pytest.mark.attack(32)
     def test_tag_for_another_prefix(self, client: Rkt, site: Site) -> None:
         site.pages[f"example.com/app{QUERY}"] = meta(prefix="example.com/other")
-        assert client(INSECURE, "fetch", NAME).err == "fetch: discovery failed\n"
+        no_tag = f"https://example.com/app{QUERY} has no usable discovery tag for this image"
+        assert client(INSECURE, "fetch", NAME).err == f"fetch: discovery failed: {no_tag}\n"
 
     @pytest.mark.promise("P3")
     @pytest.mark.attack(32)
@@ -170,7 +172,8 @@ class TestImages:
         name = "unknown.test/app"
         site.pages[f"unknown.test/app{QUERY}"] = meta("unknown.test", "http://unknown.test/app.{ext}")
         result = client(INSECURE, "fetch", name)
-        assert result.err == "fetch: discovery failed\n"
+        assert result.err.startswith("fetch: discovery failed: cannot get https://unknown.test: ")
+        assert result.err.count("\n") == 1
         assert site.requests == []
         result = client("--insecure-options=image,http", "fetch", name)
         assert [one.scheme for one in site.requests] == ["http", "http"]
@@ -181,13 +184,15 @@ class TestImages:
     def test_page_that_redirects_to_http(self, client: Rkt, site: Site) -> None:
         site.pages[f"example.com/app{QUERY}"] = redirect("http://example.com/real")
         site.pages["example.com/real"] = meta()
-        assert client(INSECURE, "fetch", NAME).err == "fetch: discovery failed\n"
+        result = client(INSECURE, "fetch", NAME)
+        assert result.err.startswith("fetch: discovery failed: ")
         assert {one.scheme for one in site.requests} == {"https"}
 
     @pytest.mark.attack(32)
     def test_page_without_end_is_cut_short(self, client: Rkt, site: Site) -> None:
-        site.pages[f"example.com/app{QUERY}"] = Page(b"<!--" + b" " * (5 << 20))
-        result = client("--debug", INSECURE, "fetch", NAME)
+        site.pages[f"example.com/{QUERY}"] = Page(b"<!--" + b" " * (5 << 20))
+        result = client(INSECURE, "fetch", "example.com")
+        assert result.err.startswith("fetch: discovery failed: ")
         assert "is larger than 4194304 bytes" in result.err
 
 
@@ -310,7 +315,8 @@ class TestKeys:
     def test_no_page(self, client: Rkt, site: Site) -> None:
         result = client("trust", f"--prefix={NAME}")
         assert result.code == 254
-        assert result.err == "trust: error determining key location: discovery failed\n"
+        failed = f"discovery failed: https://example.com{QUERY}: expected status 200, got 404"
+        assert result.err == f"trust: error determining key location: {failed}\n"
 
 
 class TestDependencies:

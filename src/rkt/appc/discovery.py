@@ -70,13 +70,14 @@ class Endpoint:
 
 
 class Attempt:
-    """A prefix that gave nothing, and why."""
+    """A prefix that gave nothing, and why; ``answered``: it has a page, but none that helps."""
 
-    __slots__ = ("prefix", "reason")
+    __slots__ = ("answered", "prefix", "reason")
 
-    def __init__(self, prefix: str, reason: str) -> None:
+    def __init__(self, prefix: str, reason: str, *, answered: bool = False) -> None:
         self.prefix = prefix
         self.reason = reason
+        self.answered = answered
 
     def __repr__(self) -> str:
         return f"Attempt({self.prefix!r}, {self.reason!r})"
@@ -201,7 +202,9 @@ def fetch_page(prefix: str, get: Get, *, insecure_http: bool = False, port: int 
         try:
             status, text = get(address)
         except (OSError, RktError) as error:
-            reason, cause = f"{address}: {error}", error
+            reason, cause = str(error), error
+            if address.partition("?")[0] not in reason:
+                reason = f"{address}: {reason}"
             continue
         if status == _OK:
             return address, text
@@ -241,11 +244,13 @@ def _walk(
     """The tags of each prefix that answers; each prefix is noted as an attempt before it is used."""
     for prefix in prefixes(image.name):
         try:
-            _, page = fetch_page(prefix, get, insecure_http=insecure_http, port=port)
+            address, page = fetch_page(prefix, get, insecure_http=insecure_http, port=port)
         except AppcError as error:
             attempts.append(Attempt(prefix, str(error)))
             continue
-        attempts.append(Attempt(prefix, "no usable discovery tag for this image"))
+        attempts.append(
+            Attempt(prefix, f"{address} has no usable discovery tag for this image", answered=True)
+        )
         yield extract_meta(page)
 
 

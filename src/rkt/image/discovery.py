@@ -41,9 +41,11 @@ class Discovery:
         get = self._getter(plain=False, guarded=guarded)
         found, attempts = discovery.find_endpoints(image, get, insecure_http=insecure_http)
         usable = [one for one in found if one.aci.lower().startswith(_SCHEMES)]
-        if not usable:
-            raise self._failed(attempts)
-        return usable[0]
+        if usable:
+            return usable[0]
+        if found:
+            raise DiscoveryError(f"discovery failed: {found[0].aci[:400]} is no https address")
+        raise self._failed(attempts)
 
     def keys(self, name: str, *, insecure_http: bool, guarded: bool = False) -> list[str]:
         """The addresses of the keys for images called ``name``.  Raises DiscoveryError."""
@@ -64,4 +66,6 @@ class Discovery:
     def _failed(self, attempts: list[Attempt]) -> DiscoveryError:
         for attempt in attempts:
             self._notify(f'"{attempt.prefix}": {attempt.reason}')
-        return DiscoveryError("discovery failed")
+        # A page that is there, but of no use, says more than the last one missing.
+        telling = next((one for one in attempts if one.answered), attempts[-1])
+        return DiscoveryError(f"discovery failed: {telling.reason}")

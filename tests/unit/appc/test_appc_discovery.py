@@ -107,7 +107,7 @@ def test_the_walk_tells_what_failed() -> None:
     assert found == []
     assert [attempt.prefix for attempt in attempts] == ["h/a/b", "h/a", "h"]
     assert "http://h/a/b?ac-discovery=1: expected status 200, got 404" in attempts[0].reason
-    assert "no usable" in attempts[2].reason
+    assert "https://h?ac-discovery=1 has no usable" in attempts[2].reason
     assert asked[:2] == ["https://h/a/b?ac-discovery=1", "http://h/a/b?ac-discovery=1"]
     assert asked[-1] == "https://h?ac-discovery=1"
 
