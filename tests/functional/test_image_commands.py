@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import time
 
 import pytest
 
-from support import aci
+from support import aci, oci
 from support.driver import Rkt
 
 AGE = r"(now|\d seconds? ago)"
@@ -127,13 +129,42 @@ class TestFetch:
             assert (result.code, result.out) == (254, "")
             assert result.err == f'fetch: image "{path}" cannot be imported: no space left on device\n'
             assert files_below(rkt.dir) == set()
-            # The image fits, its tree does not: the image stays, nothing else.
+            # The image fits, its tree does not: neither stays.
             aci.build(path, aci.manifest("example.com/big"), [aci.Entry("f", os.urandom(1100 << 10))])
             result = rkt(INSECURE, "fetch", path)
             assert result.code == 254
             assert "no space left on device" in result.err
             assert os.listdir(os.path.join(rkt.dir, "cas/tree")) == []
-            assert len(rkt.ok("image", "list", "--no-legend").lines) == 1
+            assert rkt.ok("image", "list", "--no-legend").out == "\n"
+            rkt.ok(INSECURE, "fetch", small(images))
+            # Not a byte is left: the image can be had, no other comes, and what frees space works.
+            with pytest.raises(OSError, match="No space left"), open(f"{rkt.dir}/fill", "wb", 0) as file:
+                while True:
+                    file.write(bytes(4096))
+            rkt.ok("image", "export", "example.com/small", os.path.join(images, "exported.aci"))
+            layout = oci.Layout(os.path.join(images, "layout"))
+            layout.image("v1", [oci.Layer(oci.tar([oci.file("f", os.urandom(100_000))]))])
+            result = rkt(INSECURE, "fetch", f"oci:{layout.path}:v1")
+            assert result.code == 254
+            assert result.err.startswith(f'fetch: image "oci:{layout.path}:v1" cannot be imported: ')
+            assert result.err.endswith("no space left on device\n")
+            rkt.ok("image", "gc", "--grace-period=0s")
+            assert files_below(rkt.dir) == {"cas/db/index.sqlite3", "locks/prepareLock", "fill"}
+        finally:
+            subprocess.run(["umount", rkt.dir], check=True)
+
+    def test_read_only_store_can_be_read(self, rkt: Rkt, images: str) -> None:
+        rkt.ok(INSECURE, "fetch", small(images))
+        # So long ago that its use would be noted.
+        with contextlib.closing(sqlite3.connect(os.path.join(rkt.dir, "cas/db/index.sqlite3"))) as db:
+            db.execute("UPDATE aciinfo SET lastused = 0")
+            db.commit()
+        subprocess.run(["mount", "--bind", rkt.dir, rkt.dir], check=True)
+        try:
+            subprocess.run(["mount", "-o", "remount,bind,ro", rkt.dir], check=True)
+            rkt.ok("image", "export", "example.com/small", os.path.join(images, "exported.aci"))
+            rkt.ok("image", "extract", "example.com/small", os.path.join(images, "extracted"))
+            assert rkt.ok("fetch", "--pull-policy=never", "--insecure-options=image", "example.com/small").out
         finally:
             subprocess.run(["umount", rkt.dir], check=True)
 

@@ -40,9 +40,13 @@ FILE = "index.sqlite3"
 SCHEMA_VERSION = 3
 BUSY_SECONDS = 30.0
 
-# Primary result codes of SQLite for a file that is no (longer a) database.
+# Primary result codes of SQLite: for a file that is no (longer a) database,
 _SQLITE_CORRUPT = 11
 _SQLITE_NOTADB = 26
+# and where nothing can be written: a read-only file system, a full one, a directory without a journal.
+_SQLITE_READONLY = 8
+_SQLITE_FULL = 13
+_SQLITE_CANTOPEN = 14
 _LIMIT_KEYS = 1000
 
 _SCHEMA = """
@@ -163,8 +167,13 @@ class Index:
         self._write(work)
 
     def touch(self, key: str, now: int) -> None:
-        """Note that the image was used at ``now``."""
-        self._write(lambda db: db.execute("UPDATE aciinfo SET lastused = ? WHERE blobkey = ?", (now, key)))
+        """Note that the image was used at ``now``, where the store can be written: it can be used anyway."""
+        try:
+            self._write(
+                lambda db: db.execute("UPDATE aciinfo SET lastused = ? WHERE blobkey = ?", (now, key))
+            )
+        except UnwritableError:
+            pass
 
     def remove(self, key: str) -> bool:
         """Forget an image and where it came from; False when it was not known."""
@@ -175,7 +184,7 @@ class Index:
             db.execute("DELETE FROM signature WHERE blobkey = ?", (key,))
             return db.execute("DELETE FROM aciinfo WHERE blobkey = ?", (key,)).rowcount > 0
 
-        return self._write(work)
+        return self._shrink(work)
 
     # Trees
 
@@ -201,7 +210,7 @@ class Index:
             for (key,) in rows:
                 _sum_trees(db, key)
 
-        self._write(work)
+        self._shrink(work)
 
     # Origins
 
@@ -288,11 +297,25 @@ class Index:
     def _write(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         return self._run(work, "BEGIN IMMEDIATE")
 
-    def _run(self, work: Callable[[sqlite3.Connection], Result], begin: str) -> Result:
+    def _shrink(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Write what makes the index smaller, also on a full disk, which nobody could clear otherwise.
+
+        There the journal is kept in memory: should the machine fail just then, the index is rebuilt.
+        """
+        try:
+            return self._write(work)
+        except UnwritableError as error:
+            if not error.full:
+                raise
+        return self._run(work, "BEGIN IMMEDIATE", journal="memory")
+
+    def _run(
+        self, work: Callable[[sqlite3.Connection], Result], begin: str, *, journal: str = "delete"
+    ) -> Result:
         with Lock.open(self._directory) as lock:
             lock.shared()
             try:
-                return self._transaction(work, begin)
+                return self._transaction(work, begin, journal)
             except _Rebuild as rebuild:
                 reason = rebuild.reason
         with Lock.open(self._directory) as lock:
@@ -300,13 +323,15 @@ class Index:
             self._rebuild(reason)
             # Still under the exclusive lock: nobody can damage it again in between.
             try:
-                return self._transaction(work, begin)
+                return self._transaction(work, begin, journal)
             except _Rebuild as rebuild:
                 raise RktError(f"image store index {self._path} cannot be rebuilt") from RktError(
                     rebuild.reason
                 )
 
-    def _transaction(self, work: Callable[[sqlite3.Connection], Result], begin: str) -> Result:
+    def _transaction(
+        self, work: Callable[[sqlite3.Connection], Result], begin: str, journal: str = "delete"
+    ) -> Result:
         if not os.path.lexists(self._path):
             raise _Rebuild("")
         if os.path.islink(self._path) or not os.path.isfile(self._path):
@@ -314,6 +339,8 @@ class Index:
         try:
             db = self._connect()
             try:
+                if journal != "delete":
+                    db.execute(f"PRAGMA journal_mode = {journal}")
                 db.execute(begin)
                 version = db.execute("PRAGMA user_version").fetchone()[0]
                 if version > SCHEMA_VERSION:
@@ -336,7 +363,7 @@ class Index:
         except sqlite3.Error as error:
             if _is_damage(error):
                 raise _Rebuild(str(error)) from error
-            raise RktError(f"image store index {self._path} cannot be used") from RktError(str(error))
+            raise self._failed(error) from None
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=0)
@@ -373,6 +400,8 @@ class Index:
             db = sqlite3.connect(new, isolation_level=None)
             try:
                 self._fill(db)
+            except sqlite3.Error as error:
+                raise self._failed(error) from None
             finally:
                 db.close()
             os.fsync(fd)
@@ -395,12 +424,29 @@ class Index:
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         db.execute("COMMIT")
 
+    def _failed(self, error: sqlite3.Error) -> RktError:
+        code = _code(error)
+        text = f"image store index {self._path} cannot be used: {error}"
+        if code in (_SQLITE_READONLY, _SQLITE_FULL, _SQLITE_CANTOPEN):
+            return UnwritableError(text, full=code == _SQLITE_FULL)
+        return RktError(text)
+
     def _is_sound(self) -> bool:
         try:
             self._transaction(lambda db: db.execute("SELECT count(*) FROM aciinfo").fetchall(), "BEGIN")
         except _Rebuild:
             return False
         return True
+
+
+class UnwritableError(RktError):
+    """Nothing can be written to the index; ``full``: for want of space."""
+
+    __slots__ = ("full",)
+
+    def __init__(self, message: str, *, full: bool) -> None:
+        super().__init__(message)
+        self.full = full
 
 
 class _Rebuild(Exception):
@@ -412,8 +458,12 @@ class _Rebuild(Exception):
 
 
 def _is_damage(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (_SQLITE_CORRUPT, _SQLITE_NOTADB) or "no such table" in str(error)
+    return _code(error) in (_SQLITE_CORRUPT, _SQLITE_NOTADB) or "no such table" in str(error)
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary result code of SQLite; 0 where there is none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _upgrade(db: sqlite3.Connection) -> None:
