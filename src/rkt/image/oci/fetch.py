@@ -152,8 +152,9 @@ class ContainerFetcher:
         if key is None:
             try:
                 key = self._convert(source, request, found)
-            except RktError as error:
-                raise RktError(f'image "{request.text}" cannot be imported', hint=error.hint) from error
+            except (RktError, OSError) as error:
+                hint = error.hint if isinstance(error, RktError) else ""
+                raise RktError(f'image "{request.text}" cannot be imported', hint=hint) from error
         self._store.put_verification(key, verified.method, verified.detail, verified.signature)
         if url:
             row = Remote(url, key, etag=found.digest, download_time=time.time_ns())

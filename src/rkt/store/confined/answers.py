@@ -136,7 +136,8 @@ def _exception(link: dict[str, Any]) -> BaseException:
         number = int(link["errno"])
         name = link.get("filename")
         error = OSError(number, os.strerror(number))
-        return named(error, str(link.get("operation") or "open"), None if name is None else str(name))
+        operation = link.get("operation") or ("" if name is None else "open")
+        return named(error, str(operation), None if name is None else str(name))
     if "defect" in link:
         return WorkerError(str(link["defect"])[:_LONGEST])
     if "limit" in link:
