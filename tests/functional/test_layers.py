@@ -72,6 +72,19 @@ def tree_hash(rkt: Rkt) -> str:
         return file.read()
 
 
+@pytest.mark.parametrize("options", [[], ["--no-overlay"]])
+def test_a_pod_shares_layers_too(rkt: Rkt, word: str, options: list[str]) -> None:
+    """An image that comes with a pod is taken apart by workers, as one that was fetched; no file is kept."""
+    stage1 = f"--stage1-path={driver.STAGE1}/stage1-fly.aci"
+    rkt.ok(INSECURE, "prepare", *options, stage1, word)
+    assert len(images.unpacked_layers(rkt)) == 3
+    blobs = [name for _, _, names in os.walk(os.path.join(rkt.dir, "cas/blob")) for name in names]
+    listed = rkt.ok("image", "list", "--full", "--fields=id,name", "--no-legend").lines
+    (own,) = [line for line in listed if "layout" in line]
+    assert len(blobs) == 1 and blobs[0] not in own
+    assert fetch(rkt, word) in own
+
+
 def prepare(rkt: Rkt, key: str) -> None:
     """Whoever wants to run an image needs its tree."""
     rkt.ok(INSECURE, "prepare", f"--stage1-path={driver.STAGE1}/stage1-fly.aci", key, "--exec=/x")

@@ -19,8 +19,13 @@ def watch_workers(call: Call) -> None:
         confined.on_missing(call.notify("store"))
 
 
-def fetcher(call: Call, store: Store, *, trusted: bool = False, render: bool | None = None) -> Fetcher:
-    """A fetcher for this call; images that came with rkt are ``trusted`` and need no signature."""
+def fetcher(
+    call: Call, store: Store, *, trusted: bool = False, render: bool | None = None, finish: bool = True
+) -> Fetcher:
+    """A fetcher for this call; images that came with rkt are ``trusted`` and need no signature.
+
+    ``render`` and ``finish`` as ``Fetcher`` has them.
+    """
     from rkt.image.fetch import Fetcher
     from rkt.trust.keystore import Keystore
 
@@ -38,6 +43,7 @@ def fetcher(call: Call, store: Store, *, trusted: bool = False, render: bool | N
         notify=call.notify("image"),
         debug=settings.debug,
         render=render,
+        finish=finish,
         network=network(call),
         installed=trusted,
     )

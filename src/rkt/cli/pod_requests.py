@@ -10,6 +10,7 @@ from rkt.stage0.records import AppRequest, PrepareRequest, RunRequest
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rkt.cli.call import Call, ImageWords
+    from rkt.image.fetch import Fetcher
     from rkt.pod.pod import Pod
     from rkt.store.store import Store
 
@@ -54,9 +55,11 @@ def prepare_request(call: Call, store: Store, overlay: bool) -> PrepareRequest:
     from rkt.cli.fetching import fetcher
     from rkt.stage0.stage1 import Choice, Selector
 
-    selector = Selector(
-        store, call.config(), lambda trusted: fetcher(call, store, trusted=trusted, render=False)
-    )
+    def images_for(*, trusted: bool = False) -> Fetcher:
+        # What is unpacked while it is fetched is not read again; the pod has the rest rendered.
+        return fetcher(call, store, trusted=trusted, render=None if overlay else False, finish=False)
+
+    selector = Selector(store, call.config(), lambda trusted: images_for(trusted=trusted))
     choice = Choice()
     for kind in _STAGE1_FLAGS:
         if call.flags.given(f"stage1-{kind}"):
@@ -68,7 +71,7 @@ def prepare_request(call: Call, store: Store, overlay: bool) -> PrepareRequest:
     if call.flags["pod-manifest"]:
         request.pod_manifest = _read_manifest(call.flags["pod-manifest"])
         return request
-    with fetcher(call, store, render=False) as images:
+    with images_for() as images:
         for image in call.images:
             key = images.fetch(image.image, image.flags["signature"] or None)
             request.apps.append(_app_request(key, image))

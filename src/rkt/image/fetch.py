@@ -66,14 +66,16 @@ class Fetcher:
 
     ``keystore`` None, or the insecure option ``image``: signatures are not looked at.  ``pull_policy`` is
     never, new or update.  ``notify`` gets lines for the user, with ``debug`` also where images come from.
-    ``render``: make the trees of fetched images; None: as root on a kernel with overlay.  ``installed``: they
-    came with rkt, and their signatures are not looked at.
+    ``render``: make the trees of fetched images; None: as root on a kernel with overlay.  ``finish`` false:
+    the caller makes those that were not made while an image came in.  ``installed``: they came with rkt, and
+    their signatures are not looked at.
     """
 
     __slots__ = (
         "_admission",
         "_client",
         "_debug",
+        "_finish",
         "_insecure",
         "_installed",
         "_keystore",
@@ -94,6 +96,7 @@ class Fetcher:
         notify: Callable[[str], object] = lambda _: None,
         debug: bool = False,
         render: bool | None = None,
+        finish: bool = True,
         network: Network | None = None,
         installed: bool = False,
     ) -> None:
@@ -105,6 +108,7 @@ class Fetcher:
         self._notify = notify
         self._debug = debug
         self._render = _can_render() if render is None else render
+        self._finish = self._render and finish
         self._network = network or Network()
         self._client: Client | None = None
         self._admission: Admission | None = None
@@ -134,7 +138,7 @@ class Fetcher:
             from rkt.image import dependencies
 
             dependencies.fetch_all(self._store, key, self._fetch_dependency, believed=self._is_believed)
-        if self._render:
+        if self._finish:
             try:
                 self._store.render(key)
             except (RktError, OSError) as error:
@@ -179,7 +183,8 @@ class Fetcher:
             notify=self._notify,
             diagnose=self._diagnose,
             progress=self._network.progress,
-            render=self._render,
+            # As root layers are for workers to take apart, and for all images to share.
+            render=self._render or os.geteuid() == 0,
         )
         return containers.fetch(reference)
 
