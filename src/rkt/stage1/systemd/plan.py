@@ -66,6 +66,8 @@ class Plan:
         files = units.pod_units(names, interactive=self.flags.interactive, users=users)
         for entry in self.apps:
             files.update(entry.unit.files())
+        if any(entry.unit.pre_start for entry in self.apps):
+            files.update(units.shutdown())
         if sockets := [entry.unit.socket_unit for entry in self.apps if entry.unit.sockets]:
             files.update(units.passed_sockets(sockets))
         return files

@@ -7,7 +7,7 @@ an underscore in their names, which no app name can have, or are in ``_RESERVED`
   that code.  It runs in a unit that the app's end starts (OnSuccess=, OnFailure=); where systemd does not
   tell such a unit how the other ended (before version 251), as ExecStopPost= of the app's;
 * when no app is left, nothing wants ``rkt_alive.target`` any more: its SuccessAction ends the pod;
-* every end goes through ``shutdown.target``: ``rkt_running.socket`` stops and takes its FIFO away, by
+* every end goes through ``rkt_end.target``: ``rkt_running.socket`` stops and takes its FIFO away, by
   which ``/rkt/app-exit`` tells an app that was stopped from one that ended, the apps stop, then journald,
   which prints all it has received, and only then systemd ends.
 """
@@ -40,7 +40,9 @@ _LINE_LIMIT = 1 << 20
 _PATH_LIMIT = 4096
 _NAME_LIMIT = 255
 _HEX = "0123456789abcdef"
-ENDS = (("Conflicts", "shutdown.target"), ("Before", "shutdown.target"))
+ENDS = (("Conflicts", "rkt_end.target"), ("Before", "rkt_end.target"))
+# The name by which systemd knows that it is shutting down.
+_SHUTDOWN = "shutdown.target"
 # What records how an app ended.  A unit that is named by both options is not told which of them started it.
 _ENDINGS = {"succeeded": "OnSuccess", "failed": "OnFailure"}
 BARE = ("DefaultDependencies", "no")
@@ -258,7 +260,7 @@ class AppUnit:
             ("Description", specifier_safe(f"Exit status of application={self.name}")),
             BARE,
             ("Wants", "rkt_alive.target"),
-            ("Before", "shutdown.target"),
+            ("Before", "rkt_end.target"),
             # A pod that has no room left for this program must not seem to have succeeded.
             ("FailureAction", "exit"),
             ("FailureActionExitStatus", "254"),
@@ -456,6 +458,20 @@ def passed_sockets(names: Sequence[str]) -> dict[str, str]:
     return {EARLY: render((("Unit", (("After", " ".join(names)),)),))}
 
 
+def shutdown() -> dict[str, str]:
+    """For pods with event handlers that end the pod when they fail: file names and texts.
+
+    systemd ends nothing for the failure of a unit that is itself being ended, if it knows that it is shutting
+    down.  Otherwise it is not told: it would look for passwords to be asked with each unit that ends, and
+    wait for the kernel each time (_prepare_run).
+    """
+    return {_SHUTDOWN: _target("The pod is ending")}
+
+
+def _target(description: str) -> str:
+    return render((("Unit", (("Description", description), BARE)),))
+
+
 def static_units() -> dict[str, str]:
     """The units every pod has, part of the stage1 image: file names and texts."""
     ending = {
@@ -468,8 +484,9 @@ def static_units() -> dict[str, str]:
     exit_unit = [
         ("Description", "End of the pod"),
         BARE,
-        ("Requires", "shutdown.target"),
-        ("After", "shutdown.target"),
+        ("Requires", "rkt_end.target"),
+        ("After", "rkt_end.target"),
+        ("Wants", _SHUTDOWN),
         ("SuccessAction", "exit-force"),
     ]
     mute = [
@@ -490,7 +507,7 @@ def static_units() -> dict[str, str]:
         "rkt_mute.service": render((("Unit", mute), ("Service", (("Type", "oneshot"),)))),
         "rkt_alive.target": render((("Unit", alive),)),
         "rkt_flushed.socket": render((("Unit", (BARE,)), ("Socket", flushed))),
-        "shutdown.target": render((("Unit", (("Description", "Nothing is running any more"), BARE)),)),
+        "rkt_end.target": _target("Nothing is running any more"),
         "systemd-journald.socket": _socket(
             "Journal sockets",
             ("ListenStream", "/run/systemd/journal/stdout"),
