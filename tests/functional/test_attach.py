@@ -392,3 +392,20 @@ def test_a_pod_whose_streams_nobody_serves_any_more(rkt: driver.Rkt, box: str) -
             pass
         assert pod.process.wait(20) == 3
         assert "app-box=3" in rkt.ok("status", pod.uuid).out
+
+
+@pytest.mark.promise("P9")
+def test_who_does_not_read_is_told(rkt: driver.Rkt, box: str) -> None:
+    """The app waits for nobody; that output was lost is known even when the app has ended meanwhile."""
+    script = "read line; dd if=/dev/zero bs=1M count=8; exit 3"
+    with Running(rkt, box, *shell("--stdin=stream", "--stdout=stream", script=script)) as pod:
+        (server,) = multiplexers(pod.uuid)
+        slow, other = (Attached(rkt, "--mode=stdout", pod.uuid) for _ in range(2))
+        wait_until(lambda: sum(link.startswith("socket:") for link in links(server)) == 4)
+        rkt.ok("attach", "--mode=stdin", pod.uuid, input="go\n")
+        assert pod.process.wait(20) == 3
+        for client in (slow, other):
+            result = client.end()
+            assert result.code == 254
+            assert 0 < len(result.out) < 8 << 20
+            assert "its output was not read in time" in result.err

@@ -116,18 +116,26 @@ def test_an_app_never_waits_for_nobody(pod: Pod) -> None:
 
 
 def test_who_does_not_read_is_dropped_and_the_others_get_everything(pod: Pod) -> None:
-    lazy, eager = pod.attach("stdout"), pod.attach("stdout")
+    """Who has said something is told that it is not the end."""
+    lazy, silent, eager = (pod.attach("stdout") for _ in range(3))
+    lazy.send(b"\0")
+    eager.send(b"\0")
     got = b""
     written = b"".join(b"%07d\n" % number for number in range(1 << 19))
     for position in range(0, len(written), CHUNK):
         pod.write("stdout", written[position : position + CHUNK])
         got += received(eager)[0]
     assert got == written
-    data, ended = received(lazy)
+    data, ended = received(silent)
     assert ended
     assert written.startswith(data)
     assert len(data) < len(written)
-    assert len(pod.endpoints["stdout"].clients) == 1
+    with pytest.raises(ConnectionResetError):
+        while lazy.recv(CHUNK):
+            pass
+    pod.end()
+    assert received(eager) == (b"", True)
+    assert pod.endpoints["stdout"].clients == []
 
 
 def test_output_goes_to_its_own_endpoint(pod: Pod) -> None:

@@ -4,7 +4,8 @@ One loop over descriptors that were all opened before and never block:
 
 * what an app writes is read at once, whoever is attached: an app waits for nobody;
 * an attached client gets what is written from then on; one that leaves more than ``BACKLOG`` bytes unread
-  is dropped, the others get all of it;
+  is dropped, the others get all of it.  What a client of output alone has sent is not read before the end: so
+  the kernel resets the connection of one that is dropped (ECONNRESET), and ends that of the others;
 * input for an app that does not read waits, at most ``BACKLOG`` bytes, and then its sender has to.  Of
   several senders to a stream, lines stay whole;
 * when an app has ended its clients get what is left, and then their connections end; nobody is let in;
@@ -103,7 +104,9 @@ class Client:
     @property
     def interest(self) -> int:
         """The events to wait for."""
-        return (EPOLLIN if self.hears and not self.endpoint.holds else 0) | (EPOLLOUT if self.unread else 0)
+        endpoint = self.endpoint
+        heard = self.hears and endpoint.takes and not endpoint.holds
+        return (EPOLLIN if heard else 0) | (EPOLLOUT if self.unread else 0)
 
 
 class Multiplexer:
@@ -188,6 +191,9 @@ class Multiplexer:
             return
         if not events & ~EPOLLOUT:
             return
+        if not client.endpoint.takes:
+            self._drop(client)
+            return
         if client.endpoint.holds:
             if events & EPOLLHUP:
                 # The kernel would tell of it again and again; what it has sent can wait.
@@ -198,8 +204,7 @@ class Multiplexer:
         if data is None:
             return
         if data:
-            if client.endpoint.takes:
-                self._take(client, data)
+            self._take(client, data)
             return
         client.hears = False
         self._take_rest(client)
@@ -211,8 +216,11 @@ class Multiplexer:
     def _send(self, client: Client) -> bool:
         """Send what is unread, as far as it goes; False when the client is gone."""
         sent = _write(client.fd, client.unread)
-        if sent is None or (client.leaving and sent == len(client.unread)):
+        if sent is None:
             self._drop(client)
+            return False
+        if client.leaving and sent == len(client.unread):
+            self._dismiss(client)
             return False
         del client.unread[:sent]
         if not client.unread:
@@ -238,6 +246,13 @@ class Multiplexer:
     def _update(self, client: Client) -> None:
         if client.fd in self._handlers:
             self._poll.modify(client.fd, client.interest)
+
+    def _dismiss(self, client: Client) -> None:
+        """End the connection of a client that has got everything."""
+        for _ in range(_DRAIN_ROUNDS):
+            if not _read(client.fd):
+                break
+        self._drop(client)
 
     def _drop(self, client: Client) -> None:
         self._remove(client.fd)
@@ -338,7 +353,7 @@ class Multiplexer:
             for client in list(endpoint.clients):
                 client.leaving = True
                 if not client.unread:
-                    self._drop(client)
+                    self._dismiss(client)
 
     def _end(self) -> None:
         self._remove(self._supervisor)

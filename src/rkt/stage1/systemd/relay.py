@@ -29,6 +29,10 @@ _TIMES = 3
 _CHUNK = 1 << 16
 _STDIN, _STDOUT, _STDERR = range(3)
 
+# Who has said something on these is told when he is dropped (``multiplexer``).
+_TOLD = ("stdout", "stderr")
+_HELLO = b"\0"
+
 
 class Relay:
     """One attachment; ``place`` is the directory of the sockets, ``has_ended`` tells whether the app has."""
@@ -38,6 +42,7 @@ class Relay:
         "_connections",
         "_has_ended",
         "_input",
+        "_lost",
         "_place",
         "_presses",
         "_raw",
@@ -50,6 +55,7 @@ class Relay:
         self._connections: dict[str, _socket.socket] = {}
         self._input = bool(choice.sends)
         self._unsent = b""
+        self._lost = False
         self._presses = 0
         self._raw = choice.sends == attachments.TTY and os.isatty(_STDIN)
         self._waker = -1
@@ -90,6 +96,11 @@ class Relay:
             made.close()
             raise self._refused() from None
         made.setblocking(False)
+        if name in _TOLD:
+            try:
+                made.send(_HELLO)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # it has ended already, which reading tells
         return made
 
     def _refused(self) -> RktError:
@@ -98,9 +109,10 @@ class Relay:
         return RktError("nothing serves the streams of the app: its process was killed")
 
     def _closed(self) -> RktError:
-        """Why the connections have ended, though the app has not."""
-        for name in {*self._choice.receives, self._choice.sends} - {""}:
-            self._connect(name).close()
+        """Why the connections have ended before there was nothing more to be read."""
+        if not self._has_ended():
+            for name in {*self._choice.receives, self._choice.sends} - {""}:
+                self._connect(name).close()
         return RktError(
             "the connection to the app was closed: its output was not read in time, or too many are attached"
         )
@@ -120,13 +132,13 @@ class Relay:
                     self._serve(fd)
             if not self._choice.receives and not self._input and not self._unsent:
                 return 0
-        if not self._has_ended():
+        if self._lost or not self._has_ended():
             raise self._closed()
         return 0
 
     def _wait(self) -> list[tuple[int, int]]:
         waiting = poll()
-        if self._input and not self._unsent:
+        if self._input and (self._raw or not self._unsent):
             waiting.register(_STDIN, POLLIN)
         if self._waker >= 0:
             waiting.register(self._waker, POLLIN)
@@ -146,6 +158,7 @@ class Relay:
         except BlockingIOError:
             return
         except ConnectionResetError:
+            self._lost = self._lost or name in _TOLD
             data = b""
         if not data:
             self._connections.pop(name).close()
@@ -179,7 +192,9 @@ class Relay:
             return False
         if self._raw and self._detaches(data):
             return True
-        self._unsent += data
+        if len(self._unsent) < _CHUNK:
+            # On a terminal there is more to be read for an app that does not: somebody may want to leave it.
+            self._unsent += data
         self._send_input()
         return False
 
