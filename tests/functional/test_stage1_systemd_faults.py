@@ -136,3 +136,15 @@ def _command(pid: int) -> str:
     except (FileNotFoundError, ProcessLookupError):
         return ""
     return "" if rest[0] in "ZX" else name
+
+
+@pytest.mark.parametrize("ignored", ["TERM", "TERM HUP"])
+def test_a_shell_left_open_does_not_hold_the_pod_up(rkt: driver.Rkt, box: str, ignored: str) -> None:
+    """Interactive shells ignore SIGTERM; systemd would wait a minute and a half for them."""
+    script = "while [ ! -e /go ]; do sleep 0.1; done; exit 3"
+    with Running(rkt, box, "--exec=/bin/sh", "--", "-c", script) as pod:
+        shell = f"trap '' {ignored}; touch /go; while :; do sleep 0.1; done"
+        entered = pod.rkt.start("enter", pod.uuid, "/bin/sh", "-c", shell)
+        out, err = pod.process.communicate(timeout=45)
+        assert pod.process.returncode == 3, (out, err)
+        assert entered.wait(timeout=20) == (129 if ignored == "TERM" else 137)

@@ -431,6 +431,14 @@ def wait(fd: int, timeout: float | None = None) -> bool:
     return bool(poll.poll(None if timeout is None else timeout * 1000))
 
 
+def wait_any(fds: tuple[int, ...]) -> None:
+    """Wait until the process of one of these pidfds has ended."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    poll.poll()
+
+
 def kill_marked(mark: bytes, timeout: float) -> None:
     """Kill all processes whose environment has the entry ``mark`` (``NAME=VALUE``), whoever started them,
     and wait until they have ended, at most ``timeout`` seconds for each."""

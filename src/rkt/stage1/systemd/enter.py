@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _FAILURE = 254
 _NAMESPACES = ("ipc", "uts", "net", "mnt", "cgroup", "user")
+_HANG_UP_SECONDS = 2.0
 _PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -130,6 +131,8 @@ class _Program:
         if process.wait(parent_fd, 0):
             os.kill(os.getpid(), signal.SIGKILL)
         os.close(parent_fd)
+        # What could be said of a failure has been said; the filters may refuse rt_sigprocmask(2).
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
         if self.no_new_privileges:
             capabilities.set_no_new_privileges()
         for program in self.filters:
@@ -183,7 +186,7 @@ def _run(program: _Program, target: Target) -> int:
         for number in _PASSED_ON:
             signal.signal(number, lambda received, _: os.kill(child, received))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
-        return process.exit_code(os.waitpid(child, 0)[1])
+        return _wait(child, target.pidfd)
     try:
         _become(program, target, flags, parent_fd)
     except (RktError, OSError) as error:
@@ -191,6 +194,24 @@ def _run(program: _Program, target: Target) -> int:
         sys.stderr.flush()
     finally:
         os._exit(_FAILURE)
+
+
+def _wait(child: int, app_fd: int) -> int:
+    """The exit code of the command, which does not outlive the process of ``app_fd`` for long.
+
+    When an app has ended, systemd sends SIGTERM to what is left in its control group and waits: shells at a
+    terminal ignore that, but take SIGHUP for what it is.
+    """
+    child_fd = os.pidfd_open(child)
+    try:
+        process.wait_any((child_fd, app_fd))
+        if not process.wait(child_fd, 0):
+            os.kill(child, signal.SIGHUP)
+            if not process.wait(child_fd, _HANG_UP_SECONDS):
+                os.kill(child, signal.SIGKILL)
+    finally:
+        os.close(child_fd)
+    return process.exit_code(os.waitpid(child, 0)[1])
 
 
 def _ended(program: _Program, target: Target) -> RktError:
@@ -201,7 +222,6 @@ def _become(program: _Program, target: Target, flags: int, parent_fd: int) -> No
     """The child: the command, or an error."""
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
     for limit, values in target.limits:
         resource.setrlimit(limit, values)
     with open("/proc/thread-self/oom_score_adj", "w") as file:
