@@ -150,6 +150,38 @@ def test_the_exit_code_is_the_stage1s(rkt: Rkt, app: str, script: str, code: int
     assert Ran(rkt, app, scripts={"run": f"#!/bin/sh\n{script}\n"}).result.code == code
 
 
+def test_what_attach_is_given(rkt: Rkt, tmp_path: os.PathLike[str]) -> None:
+    """Another program than rkt's own: the flags, an environment of three variables, the pod's directory."""
+    rkt.environment["RKT_EXPERIMENT_ATTACH"] = "true"
+    attach = '#!/bin/sh\nprintf "%s\\n" "$@"\n/usr/bin/env\ncat\nexit 9\n'
+    stage1 = pod_images.stage1(os.path.join(tmp_path, "stage1.aci"), attach=attach)
+    image = pod_images.app(os.path.join(tmp_path, "app.aci"), "while :; do sleep 1; done")
+    process = rkt.start(INSECURE, "run", f"--stage1-path={stage1}", image)
+    while not (running := rkt.ok("list", "--full", "--no-legend").lines) or "running" not in running[0]:
+        assert process.poll() is None
+    uuid = running[0].split("\t")[0]
+    result = rkt("attach", "--mode=stdin,stderr", uuid, input="typed\n")
+    assert result.code == 9
+    flags, values = result.lines[:8], dict(line.split("=", 1) for line in result.lines[8:-1])
+    assert flags == [
+        *("--action=custom-attach", "--tty-in=false", "--tty-out=false"),
+        *("--stdin=true", "--stdout=false", "--stderr=true", "--app=box", "--debug=false"),
+    ]
+    assert result.lines[-1] == "typed"
+    directory = pod_images.pod_directory(rkt.dir, uuid)
+    (pid,) = pod_images.lines(rkt.dir, uuid, "pid")
+    assert (values["PATH"], values["RKT_STAGE1_ENTERPID"]) == (rkt.environment["PATH"], pid)
+    assert os.access(values["RKT_STAGE1_ENTERCMD"], os.X_OK)
+    assert values["RKT_STAGE1_ENTERCMD"].endswith("/enter")
+    # What the shell itself adds says where it was started.
+    assert values.keys() - {"PATH", "PWD", "OLDPWD", "SHLVL", "_"} == {
+        *("RKT_STAGE1_ENTERCMD", "RKT_STAGE1_ENTERPID"),
+    }
+    assert values["PWD"] == directory
+    rkt.ok("stop", "--force", uuid)
+    process.communicate(timeout=20)
+
+
 def test_a_stage1_of_a_binary(rkt: Rkt, app: str) -> None:
     """An entry point in a directory, reached by links that are absolute inside the image."""
     with open(aci.BUSYBOX, "rb") as file:
