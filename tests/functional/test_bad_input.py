@@ -130,6 +130,10 @@ def test_manifests_that_cannot_be(
     for app, naming in APPS:
         pod = manifests.write(rkt, manifests.app("box", key, "/bin/true", app=app))
         unchanged("run", "--net=none", _stage1(flavor), pod, naming=naming)
+    # Refused before the stage1 has loaded all of itself, which is gone with the pod.
+    mutable = [{"name": "coreos.com/rkt/stage1/mutable", "value": "true"}]
+    pod = manifests.write(rkt, manifests.app("box", key, "/bin/true"), annotations=mutable)
+    unchanged("run", "--net=none", _stage1(flavor), pod, naming="mutable")
 
 
 @pytest.mark.promise("P9")

@@ -32,7 +32,9 @@ def discard(directory: str) -> None:
     if os.path.exists(os.path.join(directory, _REGISTERED)):
         return
     garbage = os.path.join(states, "garbage", uuid)
-    # The working directory is inside, and so is the program of this process: all of it is loaded.
+    # The working directory is inside, and so is the program of this process: nothing is imported later.
+    from rkt.linux import mount, paths  # noqa: F401
+
     os.chdir("/")
     os.rename(directory, garbage)
     mountinfo.unmount_below(garbage)
