@@ -407,11 +407,13 @@ def test_interactive_app_has_the_terminal(rkt: Rkt, fly: Run, stage1_fly: str, b
     import pty
 
     script = "trap 'echo caught' INT; tty; ps -o pid,stat >/dev/null; echo ready; read a; read b; exit 8"
+    # What the original writes into the pod for it.
+    note = "--annotation=coreos.com/rkt/stage2/stdin=interactive"
     pid, terminal = pty.fork()
     if pid == 0:
         code = 99
         try:
-            words = argv(rkt, stage1_fly, "--interactive", box, *shell(script))
+            words = argv(rkt, stage1_fly, "--interactive", box, *shell(script, note))
             found = subprocess.run(words, env=rkt.environment, check=False).returncode
             if os.tcgetpgrp(0) == os.getpgrp():
                 code = found

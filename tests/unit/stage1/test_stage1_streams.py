@@ -37,7 +37,7 @@ def test_modes() -> None:
     found = streams.modes(app(stdin="tty", stdout="stream", stderr="null"))
     assert found == {"stdin": "tty", "stdout": "stream", "stderr": "null"}
     assert set(streams.modes(app(stdin="interactive"), interactive=True).values()) == {"interactive"}
-    assert streams.silenced(app(stdin="null", stderr="null")) == ["stdin", "stderr"]
+    assert streams.silenced(app(stdin="null", stderr="null"), interactive=False) == ["stdin", "stderr"]
 
 
 @pytest.mark.parametrize(

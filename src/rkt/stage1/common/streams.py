@@ -46,12 +46,12 @@ def modes(app: App, *, interactive: bool = False) -> dict[str, str]:
     return found
 
 
-def silenced(app: App) -> list[str]:
+def silenced(app: App, *, interactive: bool) -> list[str]:
     """Those of an app's streams that an annotation makes /dev/null, where nobody can attach to any.
 
     RktError for a mode there is none of: what is to be attached to would be lost.
     """
-    found = modes(app)
+    found = modes(app, interactive=interactive)
     for name, mode in found.items():
         if mode in ATTACHED:
             raise RktError(f'{name} cannot be "{mode}": this stage1 has nothing to attach to')

@@ -144,5 +144,4 @@ def load(pod: Pod, app: App, relaxed: Relaxed, outcomes: Outcomes) -> Applicatio
     application = Application(list(section.exec), variables, confined)
     application.uid, application.gid, application.groups = identity.uid, identity.gid, identity.groups
     application.working_directory = section.working_directory or "/"
-    application.silenced = streams.silenced(app)
     return application

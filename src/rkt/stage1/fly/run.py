@@ -12,7 +12,7 @@ import sys
 
 from rkt.errors import RktError, one_line, tree
 from rkt.linux import files, process
-from rkt.stage1.common import discard, environment, flags, interrupt, mounts, outcome
+from rkt.stage1.common import discard, environment, flags, interrupt, mounts, outcome, streams
 from rkt.stage1.common import pod as pods
 from rkt.stage1.common.messages import say
 from rkt.stage1.common.relaxed import Relaxed
@@ -68,6 +68,7 @@ def _run(given: flags.RunFlags, *, strict: bool) -> int:
     plan = plan_root(pod, app, given)
     outcomes = outcome.Outcomes(strict=strict)
     application_ = application.load(pod, app, Relaxed.of(given), outcomes)
+    application_.silenced = streams.silenced(app, interactive=given.interactive)
     outcomes.check()
     for line in outcomes.warnings():
         _complain(f"warning: {line}")

@@ -46,9 +46,9 @@ _READY = b"ready"
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1,
             signal.SIGUSR2, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)  # fmt: skip
 _CALLS = """\
-accept4 brk clock_gettime close epoll_ctl epoll_pwait epoll_wait exit exit_group futex getpid getrandom
-gettid lseek madvise mmap mprotect mremap munmap newfstatat fstat read restart_syscall rt_sigaction
-rt_sigprocmask rt_sigreturn sigaltstack write
+_llseek accept4 brk clock_gettime clock_gettime64 close epoll_ctl epoll_pwait epoll_wait exit exit_group fstat
+fstat64 futex getpid getrandom gettid lseek madvise mmap mmap2 mprotect mremap munmap newfstatat read
+restart_syscall rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack write
 """
 
 _IOCTLS = (0x5414, 0x5421)  # TIOCSWINSZ, FIONBIO: the same wherever system calls are known
