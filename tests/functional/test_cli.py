@@ -141,11 +141,9 @@ def test_config_that_cannot_be_read(rkt: Rkt) -> None:
         file.write('{"rktKind": "paths", "rktVersion": "v1", "data": "relative"}')
     result = rkt("config")
     assert (result.code, result.out) == (254, "")
-    message = "data directory must be an absolute path"
+    message = f'failed to parse "{path}": data directory must be an absolute path'
     assert result.err == f"config: cannot get configuration: {message}\n"
-    assert rkt("config", "--debug").err == (
-        f'config: cannot get configuration\nconfig:   └─failed to parse "{path}"\nconfig:     └─{message}\n'
-    )
+    assert rkt("config", "--debug").err == f"config: cannot get configuration\nconfig:   └─{message}\n"
 
 
 class TestStreams:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rkt.appc.decode import document, record, string
-from rkt.errors import RktError
+from rkt.errors import RktError, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,10 +42,15 @@ class Document:
         try:
             reader(target, self.value)
         except RktError as error:
-            raise RktError(f'failed to parse "{self.path}"') from error
+            raise _failed(self.path, error) from None
 
 
 HEADER: Members = {"rktKind": ("kind", string), "rktVersion": ("version", string)}
+
+
+def _failed(path: str, error: RktError) -> RktError:
+    """File and cause in one message: of a chain only the first and the last are printed."""
+    return RktError(f'failed to parse "{path}": {one_line(error)}')
 
 
 def parse(path: str, data: bytes, kinds: tuple[str, ...]) -> Document:
@@ -55,7 +60,7 @@ def parse(path: str, data: bytes, kinds: tuple[str, ...]) -> Document:
         value = document(data)
         record(header, HEADER, value)
     except RktError as error:
-        raise RktError(f'failed to parse "{path}"') from error
+        raise _failed(path, error) from None
     if not header.kind:
         raise RktError(f'no rktKind specified in "{path}"')
     if not header.version:
