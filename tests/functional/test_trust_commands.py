@@ -135,6 +135,17 @@ class TestFetch:
         assert result.err == "image: signature verified:\nimage:   alice <alice@example.com>\n"
         assert result.out.startswith("sha512-")
 
+    def test_key_files_that_are_of_no_use_are_told(self, rkt: Rkt, key: str, image: str) -> None:
+        rkt.ok("trust", "--prefix=example.com", "--skip-fingerprint-review", key)
+        path = os.path.join(rkt.config, "trustedkeys/prefix.d/example.com", fingerprint(key))
+        with open(path, "w") as file:
+            file.write("no key\n")
+        refused = rkt("fetch", image)
+        assert (refused.code, refused.out) == (254, "")
+        failure, hint = refused.err.splitlines()
+        assert failure.endswith("verification failed: openpgp: signature made by unknown entity")
+        assert hint.startswith(f"fetch: trusted key {path} cannot be used: ")
+
     def test_debug_says_what_was_wrong_step_by_step(self, rkt: Rkt, image: str) -> None:
         os.unlink(image + ".asc")
         result = rkt("--debug", "fetch", image)

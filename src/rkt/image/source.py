@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rkt.store.hashing import Readable
     from rkt.trust.keystore import Keystore
 
+_LONGEST_HINT = 500
 _MAX_COPIES = 8
 """More different copies of one key are not tried: each costs a gpgv over the whole image."""
 
@@ -59,7 +60,8 @@ class VerifiedSource:
         self.verified = "none", ""
         candidates = keystore.candidates(self.signature)
         if not candidates:
-            raise RktError("openpgp: signature made by unknown entity")
+            hint = "; ".join(keystore.faults)[:_LONGEST_HINT]
+            raise RktError("openpgp: signature made by unknown entity", hint=hint)
         if len(candidates) > _MAX_COPIES:
             raise RktError("openpgp: too many different copies of the signing key are trusted")
         try:

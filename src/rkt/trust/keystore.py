@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 
-from rkt.errors import RktError
+from rkt.errors import RktError, one_line
 from rkt.linux import files
 from rkt.trust import openpgp
 
@@ -36,13 +36,17 @@ _HEX = frozenset("0123456789abcdef")
 
 
 class Keystore:
-    """The keys of a system and a local configuration directory; new keys go to the local one."""
+    """The keys of a system and a local configuration directory; new keys go to the local one.
 
-    __slots__ = ("_local", "_system")
+    ``faults``: what was wrong with files that ``candidates`` left out.
+    """
+
+    __slots__ = ("_local", "_system", "faults")
 
     def __init__(self, system_dir: str, local_dir: str) -> None:
         self._system = os.path.join(system_dir, DIRECTORY)
         self._local = os.path.join(local_dir, DIRECTORY)
+        self.faults: list[str] = []
 
     def keys_for(self, name: str) -> list[Key]:
         """The keys trusted for images called ``name``.
@@ -78,14 +82,16 @@ class Keystore:
         For looking before an image is read, when its name is not known yet; ``keys_for`` decides.
         """
         found: dict[bytes, Key] = {}
+        self.faults = []
         for base in (self._system, self._local):
             for parent, directories, _ in os.walk(base):
                 directories.sort()
                 for path in _key_files(parent):
                     try:
                         key = _read(path)
-                    except (RktError, OSError):
-                        # Says so when an image it would be trusted for is fetched.
+                    except (RktError, OSError) as error:
+                        # An error when an image it would be trusted for is fetched.
+                        self.faults.append(one_line(error))
                         continue
                     if key is not None and key.issued(signature):
                         found[key.data] = key
