@@ -23,6 +23,34 @@ def _clean(rkt: driver.Rkt) -> Iterator[None]:
     assert leftovers(rkt, uuids) == []
 
 
+def _cmdline(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline") as file:
+            return file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+@pytest.mark.promise("P1", "P9")
+@pytest.mark.parametrize("flavor", ["host", "fly"])
+def test_stop_waits_for_a_pod_that_is_being_made(rkt: driver.Rkt, box: str, flavor: str) -> None:
+    """Its stage1 is held where it has said nothing of itself yet."""
+    stage1 = f"--stage1-path={driver.STAGE1}/stage1-{flavor}.aci"
+    words = ("run", "--net=none", stage1, box, "--exec=/bin/sleep", "--", "1000")
+    process = rkt.start("--insecure-options=image", *words)
+    while "/stage1/rootfs/" not in _cmdline(process.pid):
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGSTOP)
+    (uuid,) = pods(rkt)
+    stop = rkt.start("stop", uuid)
+    while stop.poll() is None and not any("/stop" in _cmdline(pid) for pid in children(stop.pid)):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGCONT)
+    assert stop.wait(timeout=30) == 0
+    process.communicate(timeout=30)
+    assert process.returncode in ((0, 254) if flavor == "host" else (143, 254, -signal.SIGTERM))
+
+
 def _process_1(pod: Running, command: str = "") -> int:
     """The pod's process 1 as soon as there is one, or as soon as it executes ``command``."""
     deadline = time.monotonic() + 15

@@ -7,11 +7,14 @@ atomically, because ``status`` and ``enter`` read them while they appear.
 from __future__ import annotations
 
 import os
+import time
 
 from rkt.errors import RktError
 from rkt.linux import files
 
 _PID_LIMIT = 1 << 22
+_START_SECONDS = 10.0
+_POLL_SECONDS = 0.005
 
 
 def write(directory: str, name: str, text: str, *, mode: int = 0o644) -> None:
@@ -49,6 +52,19 @@ def read_pid(directory: str, name: str) -> int | None:
     if not word.isdigit() or not 0 < int(word) <= _PID_LIMIT:
         raise RktError(f"{path} holds no process number: {text!r}")
     return int(word)
+
+
+def await_pid(directory: str, name: str) -> int | None:
+    """The same of a pod that may be starting: the number is waited for, for 10 seconds.
+
+    None when the pod has ended, RktError when it takes longer.
+    """
+    deadline = time.monotonic() + _START_SECONDS
+    while (pid := read_pid(directory, name)) is None and is_running(directory):
+        if time.monotonic() > deadline:
+            raise RktError(f"the pod has not started yet: there is no file {name}")
+        time.sleep(_POLL_SECONDS)
+    return pid
 
 
 def is_running(directory: str) -> bool:

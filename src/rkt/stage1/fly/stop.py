@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from rkt.errors import RktError, one_line
 from rkt.stage1.common import flags, status
 
 _SIGKILL = 9
 _SIGTERM = 15
+_START_SECONDS = 10.0
+_POLL_SECONDS = 0.005
 
 
 def main(argv: list[str]) -> int:
@@ -31,16 +34,17 @@ def main(argv: list[str]) -> int:
 def stop(directory: str, uuid: str, *, force: bool) -> None:
     """Signal the pod in ``directory``; a pod that has ended meanwhile is no error.
 
-    The group is only signalled while the pod's lock is held: afterwards its number may be another's.
+    The group is only signalled while the pod's lock is held: afterwards its number may be another's.  A
+    program that has just been started has no group yet, and between two programs there is none.
     """
-    group = status.read_pid(directory, "pgid")
-    if not status.is_running(directory):
-        return
-    if group is None:
-        raise RktError(f"pod {uuid} has not started its app yet")
-    if group == os.getpgrp():
-        raise RktError(f"pod {uuid}: {group} is the process group of this program")
-    try:
-        os.killpg(group, _SIGKILL if force else _SIGTERM)
-    except ProcessLookupError:
-        pass
+    deadline = time.monotonic() + _START_SECONDS
+    while (group := status.await_pid(directory, "pgid")) is not None and status.is_running(directory):
+        if group == os.getpgrp():
+            raise RktError(f"pod {uuid}: {group} is the process group of this program")
+        try:
+            os.killpg(group, _SIGKILL if force else _SIGTERM)
+            return
+        except ProcessLookupError:
+            if time.monotonic() > deadline:
+                raise RktError(f"pod {uuid} has no process {group}") from None
+        time.sleep(_POLL_SECONDS)

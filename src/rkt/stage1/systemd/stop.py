@@ -77,12 +77,12 @@ def _kill(pid: int) -> None:
 
 
 def open_supervisor(directory: str) -> int | None:
-    """A pidfd of the process in ``ppid``; None when the pod does not run.
+    """A pidfd of the process in ``ppid``, which is waited for; None when the pod does not run.
 
     The number may have been used again: the process is the supervisor only if it has the pod's
     directory open, whose lock it holds.
     """
-    pid = status.read_pid(directory, "ppid")
+    pid = status.await_pid(directory, "ppid")
     if pid is None:
         return None
     try:
