@@ -126,6 +126,11 @@ def test_a_journald_that_was_killed_comes_back(rkt: driver.Rkt, box: str) -> Non
     """The apps keep the stream they write to, and lose nothing."""
     script = "echo before; while [ ! -e /go ]; do sleep 0.1; done; echo after; echo more >&2; exit 3"
     with Running(rkt, box, "--exec=/bin/sh", "--", "-c", script) as pod:
+        (journald,) = [pid for pid in children(pod.first) if _command(pid) == "systemd-journal"]
+        # Both have the three sockets journald listens on; of a stream systemd has a copy once it is told.
+        while len(_sockets(journald) & _sockets(pod.first)) < 4:
+            assert pod.process.poll() is None
+            time.sleep(0.01)
         _kill_journald(pod)
         rkt.ok("enter", pod.uuid, "/bin/touch", "/go")
         out, err = pod.process.communicate(timeout=30)
@@ -142,6 +147,17 @@ def test_a_pod_whose_journald_does_not_stay_has_failed(rkt: driver.Rkt, box: str
             assert time.monotonic() < deadline
             _kill_journald(pod)
         assert pod.process.wait() == 254
+
+
+def _sockets(pid: int) -> set[str]:
+    """The sockets a process has open."""
+    found = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+        except FileNotFoundError:
+            continue
+    return {name for name in found if name.startswith("socket:")}
 
 
 def _kill_journald(pod: Running) -> None:
