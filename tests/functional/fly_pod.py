@@ -1,8 +1,7 @@
-"""Words for tests of flavor fly: what to run, and waiting for what becomes of it."""
+"""Words for tests of flavor fly: what to run, and what becomes of it."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from support.driver import Result, Rkt
@@ -27,13 +26,6 @@ def argv(rkt: Rkt, stage1_fly: str, *words: str) -> list[str]:
 def only_pod(rkt: Rkt) -> str:
     (line,) = rkt.ok("list", "--full", "--no-legend").lines
     return line.split("\t")[0]
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "took too long"
-        time.sleep(0.02)
 
 
 def is_gone(pid: int) -> bool:

@@ -10,14 +10,12 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
+
+from support.waiting import PATIENCE, until
 
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "src")
 UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
-# Seconds until what has not happened is taken for what never will: a busy machine is slow.
-PATIENCE = 120
 
 # The outside world is a third namespace with one address and no route to any pod: an answer comes back
 # only to the address of the host.
@@ -214,7 +212,7 @@ class Host:
         """Return when somebody listens on a port of the host or of the world."""
         words = ["ss", "--numeric", "--listening", "--no-header", f"--{kind}", f"sport = :{port}"]
         argv = self.world(*words) if world else self.command(*words)
-        wait_until(lambda: bool(subprocess.run(argv, capture_output=True, check=True).stdout))
+        until(lambda: bool(subprocess.run(argv, capture_output=True, check=True).stdout))
 
     def fetch(self, address: str, port: int, *, world: bool = False) -> str:
         """What a server answers to the host or to the world; empty if there is none."""
@@ -233,11 +231,11 @@ class Host:
         return self.teardown(uuid, code=_CHECK)
 
     def teardown(
-        self, uuid: str = UUID, limit: float = 60, code: str = _TEARDOWN, pod: str = ""
+        self, uuid: str = UUID, limit: float = 60, code: str = _TEARDOWN, pod: str = "", **options: Any
     ) -> list[str]:
         source = code.format(source=os.path.abspath(SOURCE))
         argv = ["/usr/bin/python3", "-IS", "-c", source, pod or self.pod(uuid), uuid, self.config, str(limit)]
-        return json.loads(self.ok(*argv))  # type: ignore[no-any-return]
+        return json.loads(self.ok(*argv, **options))  # type: ignore[no-any-return]
 
     def state(self) -> dict[str, list[str]]:
         """What a pod could leave behind on this host."""
@@ -254,14 +252,6 @@ class Host:
             "leases": sorted(leases),
             "claims": sorted(self.run("ls", "/run/rkt/ports").stdout.split()),
         }
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Return when the condition holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def python(code: str) -> list[str]:

@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from network_host import FETCH, UUID, Host, python, serve, wait_until
+from network_host import FETCH, UUID, Host, python, serve
+
+from support.processes import is_left, own_sleep
+from support.waiting import until
 
 OTHER = "aaaaaaaa-4b5a-4978-8695-a4b3c2d1e0f1"
 
@@ -265,20 +268,20 @@ def test_killed_in_the_middle_of_add(host: Host, clean: None, before: bool) -> N
     what it was about to do is not done afterwards."""
     ipam = {"type": "host-local", "subnet": "10.81.0.0/24"}
     inner = json.dumps({"cniVersion": "0.3.1", "name": "slow", "type": "ptp", "ipMasq": True, "ipam": ipam})
-    wait = f"touch {host.directory}/running; setsid sleep 1731"
+    sleep = own_sleep()
+    wait = f"touch {host.directory}/running; setsid {sleep}"
     add = f"echo '{inner}' | /usr/lib/cni/ptp || exit 1"
     steps = [wait, add] if before else [add, wait]
     host.plugin("slow", '[ "$CNI_COMMAND" = ADD ] || exec /usr/lib/cni/ptp\n' + "\n".join(steps))
     host.network("10-slow.conf", json.loads(inner) | {"type": "slow"})
     process = subprocess.Popen(host.setup_argv("slow"), stdout=subprocess.PIPE, text=True)
-    wait_until(lambda: os.path.exists(f"{host.directory}/running"))
+    until(lambda: os.path.exists(f"{host.directory}/running"))
     process.kill()
     process.communicate()
     assert bool(host.state()["leases"]) != before
     assert not os.path.exists(f"{host.pod()}/net-info.json")
     assert host.teardown() == []
-    listed = subprocess.run(["pgrep", "-f", "^sleep 1731$"], capture_output=True, text=True, check=False)
-    assert listed.stdout == ""
+    assert not is_left(sleep)
 
 
 @pytest.mark.promise("P7")

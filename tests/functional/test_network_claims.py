@@ -10,7 +10,9 @@ from typing import Any
 
 import network_host
 import pytest
-from network_host import UUID, Host, wait_until
+from network_host import UUID, Host
+
+from support.waiting import until
 
 PORT = [("tcp", "", 8080, 80)]
 OTHER = "aaaaaaaa-4b5a-4978-8695-a4b3c2d1e0f1"
@@ -34,9 +36,11 @@ before = os""",
 def host(tmp_path: os.PathLike[str]) -> Iterator[Host]:
     made = Host(os.fspath(tmp_path))
     before = made.state()
-    yield made
-    assert made.state() == before
-    made.close()
+    try:
+        yield made
+        assert made.state() == before
+    finally:
+        made.close()
 
 
 def answer(pod: subprocess.Popen[str]) -> dict[str, Any]:
@@ -70,7 +74,7 @@ def wait_until_blocked(pod: subprocess.Popen[str]) -> None:
         with open("/proc/locks") as file:
             return any(" -> POSIX" in line and line.split()[5] == str(pod.pid) for line in file)
 
-    wait_until(is_blocked)
+    until(is_blocked)
 
 
 def end(*pods: subprocess.Popen[str]) -> None:

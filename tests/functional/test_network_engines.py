@@ -7,11 +7,12 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
-from network_host import PATIENCE, UUID, Host, serve, wait_until
+from network_host import UUID, Host, serve
 from network_site import Site, stage1_host  # noqa: F401
 
 from support import aci
 from support.driver import Rkt
+from support.waiting import PATIENCE, until
 
 OTHER = "aaaaaaaa-4b5a-4978-8695-a4b3c2d1e0f1"
 Podman = Callable[..., str]
@@ -125,4 +126,4 @@ def test_a_pod_that_was_there_first(
         pod.communicate(timeout=PATIENCE)
     site.collect()
     assert (rules(host), rules(host, of_pods=True)) == (theirs, [])
-    wait_until(lambda: "404" in fetch(host, 8080))
+    until(lambda: "404" in fetch(host, 8080))

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from network_host import UUID, Host, python, serve, wait_until
+from network_host import UUID, Host, python, serve
+
+from support.waiting import until
 
 OTHER = "aaaaaaaa-4b5a-4978-8695-a4b3c2d1e0f1"
 
@@ -250,7 +252,7 @@ def dhcp_server(host: Host) -> Iterator[str]:
     leases = os.path.join(host.directory, "leases")
     argv = (
         "dnsmasq --keep-in-foreground --conf-file=/dev/null --port=0 --no-hosts --bind-interfaces "
-        "--interface=up0 --user=root --pid-file= --dhcp-range=203.0.113.50,203.0.113.60,2m "
+        "--interface=up0 --user=root --pid-file= --dhcp-range=203.0.113.50,203.0.113.59,2m "
         "--dhcp-authoritative --log-facility=-"
     ).split()
     server = subprocess.Popen(
@@ -266,7 +268,8 @@ def dhcp_daemon(host: Host) -> subprocess.Popen[str]:
     """The part of the plugin that keeps leases; returns when it can be asked."""
     host.run("rm", "-f", "/run/cni/dhcp.sock")
     daemon = subprocess.Popen(host.command("/usr/lib/cni/dhcp", "daemon"), text=True)
-    wait_until(lambda: host.run("test", "-e", "/run/cni/dhcp.sock").returncode == 0)
+    listening = ["ss", "--no-header", "--listening", "--unix", "src", "/run/cni/dhcp.sock"]
+    until(lambda: host.ok(*listening) != "")
     return daemon
 
 
@@ -306,7 +309,7 @@ def test_dhcp(host: Host, clean: None, dhcp_server: str) -> None:
         # With the daemon there, the server is told.
         assert "error" not in host.setup("d", uuid=OTHER)[0]
         assert host.teardown(OTHER) == []
-        wait_until(lambda: OTHER.encode().hex(":") not in read(dhcp_server))
+        until(lambda: OTHER.encode().hex(":") not in read(dhcp_server))
     finally:
         end(daemon)
 

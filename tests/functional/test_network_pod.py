@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from network_host import PATIENCE, Host, python, wait_until
+from network_host import Host, python
 from network_site import Site, stage1_host  # noqa: F401
 
 from support import aci
 from support.driver import Rkt
+from support.waiting import PATIENCE, until
 
 _FETCH_PAGE = """
 import urllib.request
@@ -43,7 +44,7 @@ def wait_for_networks(site: Site) -> tuple[str, list[dict[str, str]]]:
         pods[:] = json.loads(site("list", "--format=json").out) or []
         return bool(pods and pods[0].get("networks"))
 
-    wait_until(has_networks)
+    until(has_networks)
     return pods[0]["name"], pods[0]["networks"]
 
 
@@ -89,7 +90,7 @@ def test_forwarded_port_of_a_pod(site: Site, tmp_path: os.PathLike[str]) -> None
         uuid, networks = wait_for_networks(site)
         assert networks[0]["ip"] == "172.16.28.2"
         argv = site.host.world(*python(_FETCH_PAGE))
-        wait_until(lambda: subprocess.run(argv, capture_output=True, check=False).stdout == b"from the pod")
+        until(lambda: subprocess.run(argv, capture_output=True, check=False).stdout == b"from the pod")
         other = site.run("--port=web:8080", image)
         assert other.code == 254
         assert f"port tcp-0.0.0.0:8080 already mapped to pod port 8000 of pod {uuid}" in other.err

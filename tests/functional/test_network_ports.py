@@ -34,9 +34,11 @@ def host(request: pytest.FixtureRequest, tmp_path: os.PathLike[str]) -> Iterator
     if request.param == "nft":
         made.without_iptables()
     before = made.state()
-    yield made
-    assert made.state() == before
-    made.close()
+    try:
+        yield made
+        assert made.state() == before
+    finally:
+        made.close()
 
 
 @pytest.fixture

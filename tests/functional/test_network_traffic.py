@@ -32,10 +32,12 @@ def host(request: pytest.FixtureRequest, tmp_path: os.PathLike[str]) -> Iterator
     if request.param == "nft":
         made.without_iptables()
     before = made.state()
-    yield made
-    made.run("ip", "link", "delete", "testbr0")
-    assert made.state() == before
-    made.close()
+    try:
+        yield made
+        made.run("ip", "link", "delete", "testbr0")
+        assert made.state() == before
+    finally:
+        made.close()
 
 
 @pytest.fixture(params=["ptp", "bridge", "filtered bridge"])

@@ -8,10 +8,11 @@ import subprocess
 from typing import Any
 
 import pytest
-from fly_pod import Run, argv, is_gone, only_pod, shell, volume, wait_until
+from fly_pod import Run, argv, is_gone, only_pod, shell, volume
 
 from support import aci, driver
 from support.driver import Rkt
+from support.waiting import PATIENCE, until
 
 pytest_plugins = ("fly_fixtures",)
 
@@ -344,7 +345,7 @@ def test_signals_reach_the_app(rkt: Rkt, fly: Run, started: Any, box: str) -> No
     process.send_signal(signal.SIGUSR1)
     assert process.stdout.readline() == "usr1\n"
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (4, "term\n")
     assert "app-box=4\n" in rkt.ok("status", only_pod(rkt)).out
 
@@ -354,9 +355,9 @@ def test_signals_reach_the_app(rkt: Rkt, fly: Run, started: Any, box: str) -> No
 def test_stop(rkt: Rkt, fly: Run, started: Any, box: str, flags: list[str], code: int) -> None:
     process = started(box, "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done")
     uuid = only_pod(rkt)
-    rkt.ok("status", "--wait-ready=10s", uuid)
+    rkt.ok("status", "--wait-ready=120s", uuid)
     rkt.ok("stop", *flags, uuid)
-    process.communicate(timeout=20)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == code
     assert "state=exited\n" in rkt.ok("status", uuid).out
 
@@ -368,7 +369,7 @@ def test_stop_does_not_signal_the_callers_process_group(rkt: Rkt, fly: Run, star
         group = int(file.read())
     assert group != os.getpgid(process.pid)
     rkt.ok("stop", only_pod(rkt))
-    process.communicate(timeout=20)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGTERM
 
 
@@ -380,8 +381,8 @@ def test_killing_rkt_kills_the_app(rkt: Rkt, fly: Run, started: Any, box: str) -
         app = int(file.read())
     process.kill()
     process.wait()
-    wait_until(lambda: is_gone(app))
-    rkt.wait_for(uuid, "exited", 10)
+    until(lambda: is_gone(app))
+    rkt.wait_for(uuid, "exited")
     assert "app-box" not in rkt.ok("status", uuid).out
 
 
@@ -503,5 +504,5 @@ def test_enter_joins_the_control_groups_of_the_app(rkt: Rkt, fly: Run, started: 
         rkt.ok("stop", "--force", uuid)
         process.communicate()
     finally:
-        wait_until(lambda: not open(os.path.join(group, "cgroup.procs")).read())
+        until(lambda: not open(os.path.join(group, "cgroup.procs")).read())
         os.rmdir(group)

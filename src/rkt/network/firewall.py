@@ -336,7 +336,27 @@ def _chain(name: str, hook: str, body: list[str]) -> list[str]:
 
 
 def _remove(program: str, names: dict[str, tuple[str, ...]]) -> None:
-    """Take away chains (by table) and every rule that leads to them, by one transaction a table."""
+    """Take away chains (by table) and every rule that leads to them, by one transaction a table.
+
+    Rules are listed first, and each is taken away by what it says.  Where somebody else changes the tables
+    meanwhile, a rule may be gone by then, or have been listed twice (iptables 1.8.9, when its dump is
+    interrupted): the transaction fails as a whole, and all begins anew.  What fails twice for the same rules
+    has another reason.
+    """
+    failed: dict[str, list[str]] = {}
+    while tables := _removal(program, names):
+        try:
+            _restore(program, tables)
+        except RktError:
+            if tables == failed:
+                raise
+            failed = tables
+        else:
+            return
+
+
+def _removal(program: str, names: dict[str, tuple[str, ...]]) -> dict[str, list[str]]:
+    """The lines that take away what is there of these chains, by table."""
     tables = {}
     for table, own in names.items():
         listed = _list(program, table)
@@ -348,8 +368,7 @@ def _remove(program: str, names: dict[str, tuple[str, ...]]) -> None:
         lines.extend(f"-F {name}" for name in present)
         lines.extend(f"-X {name}" for name in present)
         tables[table] = lines
-    if tables:
-        _restore(program, tables)
+    return tables
 
 
 def _list(program: str, table: str) -> list[str]:
