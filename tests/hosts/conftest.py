@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
+from host_recovery import Recovery
 
 from support import aci, driver, hosts
 
@@ -14,16 +15,40 @@ TIMEOUT_SECONDS = 900
 IMAGE = "/var/lib/images/box.aci"
 
 
+HERE = os.path.dirname(os.path.abspath(__file__)) + "/"
+BOOTED: list[Recovery] = []
+FAILED = pytest.StashKey[bool]()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the virtual machine is marked: a process of its own can run that beside everything else."""
     for item in items:
-        if "/tests/hosts/" in item.path.as_posix():
+        if os.fspath(item.path).startswith(HERE):
             item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS))
+            parameters = item.callspec.params if hasattr(item, "callspec") else {}
+            if "virtual_machine" in (*getattr(item, "fixturenames", ()), parameters.get("host")):
+                item.add_marker("emulated")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test that failed has left on the hosts is taken away, so that one failure stays one."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    if call.when == "teardown" and item.stash.get(FAILED, False):
+        for recovery in BOOTED:
+            recovery.recover()
+    return report
 
 
 @pytest.fixture(scope="session")
 def systemd_host() -> Iterator[hosts.Host]:
     """systemd is process 1, on the machine's kernel and cgroup hierarchies."""
     with hosts.SystemdHost() as host:
+        BOOTED.append(Recovery(host))
         yield host
 
 
@@ -31,6 +56,7 @@ def systemd_host() -> Iterator[hosts.Host]:
 def virtual_machine() -> Iterator[hosts.Host]:
     """Debian's kernel with cgroup v2."""
     with hosts.VirtualMachine() as host:
+        BOOTED.append(Recovery(host))
         yield host
 
 

@@ -79,6 +79,20 @@ def until(what: str, ready: Callable[[], bool], seconds: float = SECONDS) -> Non
         time.sleep(0.1)
 
 
+def assert_as_before(host: hosts.Host, before: dict[str, list[str]]) -> None:
+    """Nothing of a pod is left; systemd takes a control group away a moment after its last process."""
+    deadline = time.monotonic() + 60
+    while (now := snapshot(host)) != before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert now == before
+
+
+def until_no_machine(pod: Pod) -> None:
+    """Until machined has heard of a pod's end."""
+    listing = ["machinectl", "list", "--no-legend"]
+    until("the machine is still there", lambda: pod.machine not in pod.host.ok(listing).out)
+
+
 class Pod:
     """A pod on a host, found by the file its UUID is saved in."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from host_images import Images
-from host_pods import SECONDS, rkt, snapshot
+from host_pods import SECONDS, assert_as_before, rkt, snapshot
 
 from support import driver, hosts
 from support.signing import Signer
@@ -100,7 +100,7 @@ def clean(documented: hosts.Host) -> Iterator[hosts.Host]:
     assert documented.run(["systemctl", "--failed", "--quiet", "--no-legend"]).out == ""
     for _ in range(2):
         assert rkt(documented, "gc", "--grace-period=0s").code == 0
-    assert snapshot(documented) == before
+    assert_as_before(documented, before)
 
 
 def test_all_units_are_understood_by_systemd(documented: hosts.Host) -> None:

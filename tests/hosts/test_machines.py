@@ -5,7 +5,20 @@ from __future__ import annotations
 import os
 
 import pytest
-from host_pods import SECONDS, SLEEP, STATE, Pod, cgroups, limit, on_terminal, rkt, snapshot, until
+from host_pods import (
+    SECONDS,
+    SLEEP,
+    STATE,
+    Pod,
+    assert_as_before,
+    cgroups,
+    limit,
+    on_terminal,
+    rkt,
+    snapshot,
+    until,
+    until_no_machine,
+)
 
 from support import hosts
 
@@ -58,8 +71,8 @@ def test_a_pod_is_a_machine_in_a_scope_and_its_limits_hold(
     result = pod.stop("--force")
     until("the streams are served", lambda: host.run(["test", "-e", f"/proc/{streams}"]).code != 0)
     assert "warning" not in result.err, result
-    assert pod.machine not in machines(host)
-    assert snapshot(host) == before
+    until_no_machine(pod)
+    assert_as_before(host, before)
 
 
 @pytest.mark.promise("P5")
@@ -89,6 +102,7 @@ def test_in_a_unit_limits_of_unit_and_app_hold(host: hosts.Host, image: str) -> 
     assert {name: host.read(path).decode().strip() for name, path in found.items()} == names
     host.ok(["systemctl", "stop", "delegated"], SECONDS)
     until("the streams are served", lambda: host.run(["test", "-e", f"/proc/{streams}"]).code != 0)
+    host.ok(["journalctl", "--sync"])
     assert "is ignored" not in host.ok(["journalctl", "--unit=delegated", "--output=cat"]).out
     pod.remove()
 
@@ -101,6 +115,7 @@ def test_in_a_unit_that_does_not_delegate_the_pod_runs_and_says_what_is_missing(
     stop_post = f"ExecStopPost={hosts.RKT} rm --uuid-file=/var/lib/pods/kept.uuid"
     pod = Pod(host, "kept").start_unit(machine_image, SLEEP, stop_post, app=("--memory=32Mi",))
     host.ok(["systemctl", "stop", "kept"], SECONDS)
+    host.ok(["journalctl", "--sync"])
     said = host.ok(["journalctl", "--unit=kept", "--output=cat"]).out
     assert 'the cgroup of the caller does not hand on controller "memory"' in said
     assert "Delegate=yes" in said
@@ -125,7 +140,7 @@ def test_machinectl_shows_and_stops_pods(systemd_host: hosts.Host, systemd_image
         result = pod.process.wait(SECONDS)
         assert (result.code, result.out.split("]: ")[-1]) == (0, "bye\n"), result
         assert pod.status()["app-box"] == "0"
-        assert pod.machine not in machines(host)
+        until_no_machine(pod)
         pod.remove()
 
 
@@ -180,7 +195,7 @@ def test_a_command_is_run_by_machinectl_shell(
     assert rkt(host, "enter", pod.uuid, "/bin/echo", "inside").out == "inside\n"
     result = pod.stop()
     assert result.code == 0, result
-    assert snapshot(host) == before
+    assert_as_before(host, before)
 
 
 @USERS
@@ -247,6 +262,7 @@ def test_a_pod_ends_with_a_shell_open(
     pod.wait_for("/trapped")
     words = ["machinectl", kind, pod.machine]
     marker = f"{STATE}/open.marker"
+    host.ok(["rm", "-f", marker])
     opened = host.spawn(
         ["sh", "-c", f'"$@" >{marker}', "sh", *on_terminal(words, ("# ", f"{STUBBORN}\n"), ("here\r", ""))]
     )
@@ -264,7 +280,7 @@ def test_a_pod_ends_with_a_shell_open(
     opened.wait(SECONDS)
     assert pod.status()["app-box"] == str(result.code)
     pod.remove()
-    assert snapshot(host) == before
+    assert_as_before(host, before)
 
 
 def test_without_a_bus_daemon_on_the_host_a_shell_is_refused_with_the_reason(
@@ -376,7 +392,7 @@ def test_a_pod_runs_where_parts_of_systemd_do_not(
     ]
     assert pod.subcgroup.startswith(place)
     pod.remove()
-    assert snapshot(host) == before
+    assert_as_before(host, before)
 
 
 def test_a_pod_that_cannot_start_leaves_the_unit_as_it_was(host: hosts.Host, image: str) -> None:
@@ -389,5 +405,5 @@ def test_a_pod_that_cannot_start_leaves_the_unit_as_it_was(host: hosts.Host, ima
     assert done.code == 254, done
     assert 'unable to find "no-such-program"' in done.err
     assert "error" not in done.err.replace("error looking up", "")
-    assert snapshot(host) == before
+    assert_as_before(host, before)
     assert rkt(host, "list", "--no-legend").out.strip() == ""

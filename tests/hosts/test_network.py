@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from host_pods import SECONDS, rkt, snapshot
+from host_pods import SECONDS, assert_as_before, rkt, snapshot
 
 from support import aci, hosts
 
@@ -61,7 +61,7 @@ def clean(machine: hosts.Host) -> Iterator[None]:
     for _ in range(2):
         done = rkt(machine, "gc", "--grace-period=0s")
         assert done.code == 0, done
-    assert snapshot(machine) == before
+    assert_as_before(machine, before)
 
 
 def configure(machine: hosts.Host, name: str, value: dict[str, Any]) -> None:

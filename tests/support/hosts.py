@@ -23,6 +23,7 @@ from typing import IO, Any
 from support import hosts_build
 from support.driver import ROOT, Result
 from support.hosts_agent import PORT, Frame, Stream
+from support.waiting import PATIENCE
 
 KEEPER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "hosts_keeper.py")
 RKT = os.path.join(ROOT, "bin", "rkt")
@@ -49,7 +50,7 @@ class Process:
     def __init__(self, host: Host, argv: list[str], pid: int) -> None:
         self.host, self.argv, self.pid = host, argv, pid
 
-    def wait(self, timeout: float = 60) -> Result:
+    def wait(self, timeout: float = PATIENCE) -> Result:
         """Its end and all it printed; TimeoutError when it still runs after ``timeout`` seconds."""
         header, body = self.host.request({"op": "wait", "pid": self.pid, "timeout": timeout})
         return _result(self.argv, header, body, timeout)
@@ -61,14 +62,20 @@ class Process:
     def signal(self, name: str) -> None:
         self.host.run(["kill", "-s", name, str(self.pid)])
 
+    def kill(self) -> None:
+        """End it, with what is in its process group, if it still runs."""
+        if self.running():
+            self.host.run(["kill", "-s", "KILL", "--", f"-{self.pid}"])
+
 
 class Host:
     """What both hosts have in common; use as a context manager or call ``start`` and ``stop``."""
 
     description = "host"
-    boot_seconds = 60.0
+    boot_seconds = PATIENCE
 
     def __init__(self) -> None:
+        self.started: list[Process] = []
         self._parts: hosts_build.Parts | None = None
         self._keeper: subprocess.Popen[bytes] | None = None
         self._console: IO[bytes] | None = None
@@ -105,13 +112,17 @@ class Host:
         if self._keeper is not None:
             assert self._keeper.stdin is not None and self._keeper.stdout is not None
             self._keeper.stdin.close()
-            self._keeper.wait(30)
+            self._keeper.wait(PATIENCE)
             self._keeper.stdout.close()
         if self._parts is not None:
             self._parts.close()
         self._parts = self._keeper = self._socket = self._stream = None
 
-    def run(self, argv: list[str], timeout: float = 60, **options: Any) -> Result:
+    @property
+    def is_running(self) -> bool:
+        return self._stream is not None
+
+    def run(self, argv: list[str], timeout: float = PATIENCE, **options: Any) -> Result:
         """Run a program as root and return its status and output; ``env``, ``cwd`` and ``input`` as options.
 
         The status is negative for a signal. TimeoutError after ``timeout`` seconds; its process group is
@@ -122,7 +133,7 @@ class Host:
         header, body = self.request(request, (text or "").encode())
         return _result(argv, header, body, timeout)
 
-    def ok(self, argv: list[str], timeout: float = 60, **options: Any) -> Result:
+    def ok(self, argv: list[str], timeout: float = PATIENCE, **options: Any) -> Result:
         """The same, where anything but success is a failed test."""
         result = self.run(argv, timeout, **options)
         assert result.code == 0, result
@@ -131,7 +142,8 @@ class Host:
     def spawn(self, argv: list[str], **options: Any) -> Process:
         """Start a program without waiting for it."""
         header, _ = self.request({"op": "spawn", "argv": argv, **options})
-        return Process(self, argv, header["pid"])
+        self.started.append(Process(self, argv, header["pid"]))
+        return self.started[-1]
 
     def put(self, source: str, target: str) -> str:
         """Copy a file of the machine into the host and return its path there."""
@@ -314,7 +326,7 @@ class VirtualMachine(Host):
     """
 
     description = "virtual machine"
-    boot_seconds = 180.0
+    boot_seconds = 5 * PATIENCE
     memory = "2G"
 
     def _boot(self, parts: hosts_build.Parts, deadline: float) -> None:
