@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from support import aci, driver, machine
+from support.waiting import until
 
 
 @pytest.fixture
@@ -18,12 +20,25 @@ def rkt(tmp_path: os.PathLike[str]) -> Iterator[driver.Rkt]:
     program.clean()
 
 
+@pytest.fixture(scope="session")
+def _settled() -> None:
+    """What other test runs have left to the kernel to take away is gone."""
+    snapshots = [machine.Snapshot()]
+
+    def settled() -> bool:
+        time.sleep(1)
+        snapshots.append(machine.Snapshot())
+        return snapshots[-2].difference(snapshots[-1]) == {}
+
+    until(settled, "the machine changes by itself")
+
+
 @pytest.fixture
-def clean_machine() -> Iterator[None]:
+def clean_machine(_settled: None) -> Iterator[None]:
     """Fails a test that leaves a mount, cgroup, namespace, link, rule or lease behind."""
     before = machine.Snapshot()
     yield
-    assert before.difference(machine.Snapshot()) == {}
+    assert before.lasting_difference() == {}
 
 
 @pytest.fixture(scope="session")

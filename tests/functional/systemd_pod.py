@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import time
 
-from support import driver
+from support import driver, processes
+from support.waiting import until
 
 
 def run(rkt: driver.Rkt, *words: str, **options: object) -> driver.Result:
@@ -55,11 +55,6 @@ def leftovers(rkt: driver.Rkt, uuids: list[str]) -> list[str]:
     return found + pods(rkt)
 
 
-def children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(word) for word in file.read().split()]
-
-
 class Running:
     """A pod left running; ``with`` waits until it is ready (or only has its directory) and ends it."""
 
@@ -75,18 +70,24 @@ class Running:
         self.uuid = ""
 
     def __enter__(self) -> Running:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and self.process.poll() is None:
-            if os.path.exists(self.file):
-                with open(self.file) as file:
-                    self.uuid = file.read()
-            ready = os.path.join(self.directory, "stage1/rootfs/rkt/supervisor-status")
-            if self.uuid and not self.ready and os.path.exists(os.path.join(self.directory, "ppid")):
-                return self
-            if self.uuid and os.path.islink(ready) and os.readlink(ready) == "ready":
-                return self
-            time.sleep(0.02)
-        raise AssertionError(f"the pod did not become ready: {driver.end(self.process)!r}")
+        try:
+            until(self._has_begun, "the pod did not become ready")
+        except BaseException:
+            driver.end(self.process)
+            raise
+        return self
+
+    def _has_begun(self) -> bool:
+        """Whether the pod is as far as it is waited for."""
+        assert self.process.poll() is None, driver.end(self.process)
+        if not os.path.exists(self.file):
+            return False
+        with open(self.file) as file:
+            self.uuid = file.read()
+        if not self.ready:
+            return bool(self.uuid) and os.path.exists(os.path.join(self.directory, "ppid"))
+        ready = os.path.join(self.directory, "stage1/rootfs/rkt/supervisor-status")
+        return bool(self.uuid) and os.path.islink(ready) and os.readlink(ready) == "ready"
 
     def __exit__(self, *_: object) -> None:
         self.result = driver.end(self.process)
@@ -100,33 +101,20 @@ class Running:
         with open(os.path.join(self.directory, "ppid")) as file:
             return int(file.read())
 
-    def wait_for(self, path: str, app: str = "box", seconds: float = 15) -> None:
+    def wait_for(self, path: str, app: str = "box") -> None:
         """Until the app has made a file: ready says that it was started, not how far it is."""
         full = f"{self.directory}/stage1/rootfs/opt/stage2/{app}/rootfs{path}"
-        deadline = time.monotonic() + seconds
-        while not os.path.exists(full):
-            assert time.monotonic() < deadline, f"{path} did not appear"
-            time.sleep(0.02)
+        until(lambda: os.path.exists(full), f"{path} did not appear")
 
     @property
     def first(self) -> int:
         """The pod's process 1."""
-        (pid,) = children(self.supervisor)
+        (pid,) = processes.children(self.supervisor)
         return pid
 
-    def find(self, command: str, seconds: float = 15) -> int:
+    def find(self, command: str) -> int:
         """The process of the pod with this command line: ready says only that it was started."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            for pid in children(self.first):
-                try:
-                    with open(f"/proc/{pid}/cmdline", "rb") as file:
-                        if file.read().rstrip(b"\0").replace(b"\0", b" ").decode() == command:
-                            return pid
-                except (FileNotFoundError, ProcessLookupError):
-                    continue
-            time.sleep(0.02)
-        raise AssertionError(f"the pod has no process {command!r}")
+        return processes.find(command, self.first)
 
     def enter(self, *command: str, **options: object) -> driver.Result:
         return self.rkt("enter", self.uuid, *command, **options)

@@ -8,14 +8,14 @@ import signal
 import stat
 import subprocess
 import tarfile
-import time
 from typing import Any
 
 import pytest
 
-from support import aci
+from support import aci, processes
 from support.driver import Rkt
 from support.tools import Tool
+from support.waiting import PATIENCE, until
 
 ENGINES = ("systemd-nspawn", "chroot")
 
@@ -130,31 +130,22 @@ class TestEngines:
             assert file.read() == "mine"
 
     def test_what_it_leaves_running_ends(self, begun: Tool, engine: str) -> None:
-        number = 47110 + len(engine)
-        started = time.monotonic()
-        begun.ok("run", engine, "--", "sh", "-c", f"sleep {number} >/dev/null 2>&1 & true")
-        assert time.monotonic() - started < 60
-        found = subprocess.run(["pgrep", "-f", f"sleep {number}"], capture_output=True, check=False)
-        assert found.returncode == 1
+        sleep = processes.own_sleep()
+        begun.ok("run", engine, "--", "sh", "-c", f"{sleep} >/dev/null 2>&1 & true")
+        assert not processes.is_left(sleep)
 
     def test_killed_at_work(self, begun: Tool, engine: str) -> None:
-        number = 47120 + len(engine)
-        argv = [begun.program, "run", engine, "--", "sh", "-c", f"echo ready; echo x >/kept; sleep {number}"]
+        sleep = processes.own_sleep()
+        argv = [begun.program, "run", engine, "--", "sh", "-c", f"echo x >/kept; echo ready; {sleep}; true"]
         with subprocess.Popen(
             argv, cwd=begun.directory, stdout=subprocess.PIPE, env=begun.environment
         ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
-            time.sleep(0.2)
+            until(lambda: processes.is_left(sleep))
             process.send_signal(signal.SIGKILL)
-            process.wait(20)
-        deadline = time.monotonic() + 10
-        while (
-            subprocess.run(["pgrep", "-f", f"sleep {number}"], capture_output=True, check=False).returncode
-            == 0
-        ):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+            process.wait(PATIENCE)
+        until(lambda: not processes.is_left(sleep), "the program goes on")
         begun.ok("run", engine, "--", "cat", "/kept")
         with open("/proc/self/mountinfo") as file:
             assert begun.directory not in file.read()
@@ -176,7 +167,7 @@ class TestEngines:
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
         for number, process in enumerate(running):
-            process.communicate(b"%d\n" % number, timeout=30)
+            process.communicate(b"%d\n" % number, timeout=PATIENCE)
             assert process.returncode == 0
         for number, path in enumerate((begun.directory, other)):
             with open(os.path.join(path, ".acbuild/currentaci/rootfs/said")) as file:
@@ -192,7 +183,7 @@ class TestEngines:
             assert process.stdout.readline() == b"ready\n"
             process.send_signal(signal.SIGTERM)
             assert process.stdout.read() == b"ended\n"
-            assert process.wait(20) == 7
+            assert process.wait(PATIENCE) == 7
 
     @pytest.mark.alone
     def test_no_trace_on_the_machine(self, begun: Tool, engine: str, clean_machine: None) -> None:

@@ -17,10 +17,12 @@ from typing import Any
 
 import pod_manifests
 import pytest
-from fly_pod import is_gone, wait_until
-from systemd_pod import Running, children, leftovers, lines, pods, run
+from fly_pod import is_gone
+from systemd_pod import Running, leftovers, lines, pods, run
 
 from support import aci, driver
+from support.processes import children
+from support.waiting import until
 
 STREAMS = ("--stdin=stream", "--stdout=stream", "--stderr=stream")
 TERMINAL = ("--stdin=tty", "--stdout=tty", "--stderr=tty")
@@ -39,7 +41,7 @@ def rkt(rkt: driver.Rkt) -> Iterator[driver.Rkt]:
     uuids = pods(rkt)
     rkt.clean()
     assert leftovers(rkt, uuids) == []
-    wait_until(lambda: not [uuid for uuid in uuids if multiplexers(uuid)])
+    until(lambda: not [uuid for uuid in uuids if multiplexers(uuid)])
 
 
 def multiplexers(uuid: str) -> list[int]:
@@ -173,7 +175,7 @@ def test_several_apps_in_a_user_namespace(rkt: driver.Rkt, box: str) -> None:
         os.kill(pod.supervisor, signal.SIGKILL)
         assert first.end().code == 0
         assert terminal.end().code == 0
-        wait_until(lambda: is_gone(server))
+        until(lambda: is_gone(server))
         assert "exited=true" in rkt.ok("status", uuid).out
         assert "isn't currently running" in rkt("attach", "--app=one", uuid).err
 
@@ -259,7 +261,7 @@ def test_a_terminal(rkt: driver.Rkt, box: str) -> None:
     with Running(rkt, box, *TERMINAL, "--user=1000", "--exec=/bin/sh") as pod:
         screen = Screen(rkt, pod.uuid)
         screen.attach()
-        wait_until(lambda: not screen.echoes)
+        until(lambda: not screen.echoes)
         screen.wake()
         screen.ask("tty", "/dev/pts/0")
         screen.ask("stty size", "33 99")
@@ -285,7 +287,7 @@ def test_a_terminal(rkt: driver.Rkt, box: str) -> None:
         assert screen.echoes
         # Killed, the shell's terminal would stay as it is; asked to end, it does not.
         second = screen.attach()
-        wait_until(lambda: not screen.echoes)
+        until(lambda: not screen.echoes)
         second.terminate()
         assert second.wait(20) == 128 + signal.SIGTERM
         assert screen.echoes
@@ -359,7 +361,7 @@ def test_what_cannot_be_attached_to(rkt: driver.Rkt, box: str) -> None:
     process = rkt.start(
         "--insecure-options=image", "run", "--net=none", fly, box, "--exec=/bin/sleep", "--", "60"
     )
-    wait_until(lambda: "running" in rkt("list", "--no-legend").out)
+    until(lambda: "running" in rkt("list", "--no-legend").out)
     (uuid,) = pods(rkt)
     result = rkt("attach", uuid)
     assert (result.code, result.err) == (254, 'attach: stage1 has no entry point "attach"\n')
@@ -383,7 +385,7 @@ def test_a_pod_whose_streams_nobody_serves_any_more(rkt: driver.Rkt, box: str) -
         with open(f"/proc/{server}/cmdline", "rb") as file:
             assert file.read().rstrip(b"\0").decode() == f"rkt-iottymux {pod.uuid}"
         client = Attached(rkt, pod.uuid, stdin=subprocess.DEVNULL)
-        wait_until(lambda: sum(link.startswith("socket:") for link in links(server)) > 3)
+        until(lambda: sum(link.startswith("socket:") for link in links(server)) > 3)
         os.kill(server, signal.SIGKILL)
         result = client.end()
         assert result.code == 254
@@ -401,7 +403,7 @@ def test_who_does_not_read_is_told(rkt: driver.Rkt, box: str) -> None:
     with Running(rkt, box, *shell("--stdin=stream", "--stdout=stream", script=script)) as pod:
         (server,) = multiplexers(pod.uuid)
         slow, other = (Attached(rkt, "--mode=stdout", pod.uuid) for _ in range(2))
-        wait_until(lambda: sum(link.startswith("socket:") for link in links(server)) == 4)
+        until(lambda: sum(link.startswith("socket:") for link in links(server)) == 4)
         rkt.ok("attach", "--mode=stdin", pod.uuid, input="go\n")
         assert pod.process.wait(20) == 3
         for client in (slow, other):

@@ -47,7 +47,7 @@ def unchanged(rkt: driver.Rkt, box: str, clean_machine: None) -> Callable[..., d
         assert len(said) == 1, result
         assert naming in said[0], result
         assert _files(rkt) == files
-        assert before.difference(machine.Snapshot()) == {}
+        assert before.lasting_difference() == {}
         return result
 
     return run

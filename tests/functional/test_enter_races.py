@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,6 +13,7 @@ from systemd_pod import Running, leftovers, pods
 from rkt.linux import process
 from rkt.stage1.systemd import enter, target
 from support import driver
+from support.waiting import PATIENCE, until
 
 # Ends with 0 when asked to, so that the pod goes on with its other app.
 ENDS = "trap 'exit 0' TERM; while :; do sleep 0.05; done"
@@ -90,23 +90,23 @@ def _assert_confined(result: driver.Result) -> None:
 def _end_app(pid: int) -> None:
     pidfd = os.pidfd_open(pid)
     os.kill(pid, signal.SIGTERM)
-    assert process.wait(pidfd, 15)
+    assert process.wait(pidfd, PATIENCE)
     os.close(pidfd)
 
 
 def _main(pod: Running) -> int:
     """The app's process, once it has set its trap: a signal before that would be a failure."""
     pid = _systemd(pod)
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline:
+
+    def ready() -> int:
         main = target.main_process(pid, "ends", "ends.service")
-        if main:
-            with open(f"/proc/{main}/status") as file:
-                (caught,) = [line.split()[1] for line in file if line.startswith("SigCgt")]
-            if int(caught, 16) >> (signal.SIGTERM - 1) & 1:
-                return main
-        time.sleep(0.01)
-    raise AssertionError("the app did not start")
+        if not main:
+            return 0
+        with open(f"/proc/{main}/status") as file:
+            (caught,) = [line.split()[1] for line in file if line.startswith("SigCgt")]
+        return main if int(caught, 16) >> (signal.SIGTERM - 1) & 1 else 0
+
+    return until(ready, "the app did not start")
 
 
 @pytest.mark.promise("P5")
@@ -132,7 +132,7 @@ def test_the_pod_ends_while_it_is_looked_at(pod: Running, point: str) -> None:
     def action() -> None:
         pidfd = os.pidfd_open(_systemd(pod))
         os.kill(pod.supervisor, signal.SIGKILL)
-        assert process.wait(pidfd, 15)
+        assert process.wait(pidfd, PATIENCE)
         os.close(pidfd)
 
     result = _enter(pod, "ends", point, action)
@@ -148,18 +148,19 @@ def test_the_pod_ends_while_it_is_looked_at(pod: Running, point: str) -> None:
 def test_the_process_that_records_the_end_is_not_the_app(pod: Running) -> None:
     """``app-exit`` is in the app's control group too, with the powers and the root of the pod's systemd."""
     main = _main(pod)
-    program = f"{pod.directory}/stage1/rootfs/rkt/app-exit"
-    with open(program) as file:
+    own = f"{pod.directory}/stage1/rootfs/rkt"
+    with open(f"{own}/app-exit") as file:
         text = file.read()
-    with open(program, "w") as file:
-        file.write(text.replace("#!/bin/sh\n", "#!/bin/sh\ntouch /rkt/ending; sleep 3\n", 1))
+    wait = "touch /rkt/ending; until [ -e /rkt/go-on ]; do sleep 0.1; done"
+    with open(f"{own}/app-exit", "w") as file:
+        file.write(text.replace("#!/bin/sh\n", f"#!/bin/sh\n{wait}\n", 1))
     os.kill(main, signal.SIGTERM)
-    deadline = time.monotonic() + 15
-    while not os.path.exists(f"{pod.directory}/stage1/rootfs/rkt/ending"):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: os.path.exists(f"{own}/ending"))
     _assert_confined(pod.rkt("enter", "--app=ends", pod.uuid, "/bin/sh", "-c", LOOK))
-    assert not os.path.exists(f"{pod.directory}/stage1/rootfs/rkt/status/ends"), "the test came too late"
+    assert not os.path.exists(f"{own}/status/ends")
+    with open(f"{own}/go-on", "w"):
+        pass
+    until(lambda: os.path.exists(f"{own}/status/ends"))
 
 
 @pytest.mark.promise("P5")

@@ -10,6 +10,7 @@ import pytest
 from flavors import Flavor
 
 from support import aci, driver
+from support.waiting import PATIENCE
 
 pytest_plugins = ("flavor_fixtures",)
 
@@ -151,7 +152,7 @@ def test_stop_lets_the_last_handler_run(rkt: driver.Rkt, flavor: Flavor, tmp_pat
     )
     uuid, process = start(rkt, flavor, made, "/var/trapped")
     rkt.ok("stop", uuid)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     # The shell says so of the sleep it was waiting for.
     said = [line for line in flavor.lines(driver.Result([], 0, out, "")) if line != "Terminated"]
@@ -165,7 +166,7 @@ def test_a_pod_can_be_stopped_while_its_first_handler_runs(
     made = image(tmp_path, "echo main", shell("pre-start", "touch /var/begun; exec sleep 1000"))
     uuid, process = start(rkt, flavor, made, "/var/begun")
     rkt.ok("stop", uuid)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert "main" not in out
     rkt.wait_for(uuid, "exited")
 
@@ -174,7 +175,7 @@ def start(rkt: driver.Rkt, flavor: Flavor, made: str, sign: str) -> tuple[str, o
     """Start a pod; returns its UUID and process once the app has made the file ``sign``."""
     path = os.path.join(rkt.base, "uuid")
     process = rkt.start(*flavor.words(f"--uuid-file-save={path}", made))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if os.path.exists(path):
             with open(path) as file:

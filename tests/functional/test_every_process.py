@@ -19,6 +19,8 @@ from systemd_pod import Running, leftovers, pods
 from rkt.linux import cgroup
 from rkt.linux.capabilities import NUMBERS
 from support import driver
+from support.processes import find_all
+from support.waiting import PATIENCE, until
 
 pytest_plugins = ("flavor_fixtures",)
 
@@ -241,9 +243,9 @@ def processes(running: Running) -> list[Facts]:
     return found
 
 
-def settled(running: Running, wanted: Callable[[list[Facts]], bool], seconds: float = 20) -> list[Facts]:
+def settled(running: Running, wanted: Callable[[list[Facts]], bool]) -> list[Facts]:
     """The processes, once they are those waited for, and what systemd has begun to start is started."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE
     found: list[Facts] = []
     while time.monotonic() < deadline:
         found = processes(running)
@@ -417,16 +419,13 @@ def test_every_process_under_fly(rkt: driver.Rkt, box: str, flavor: Flavor) -> N
     words = flavor.words(f"--uuid-file-save={path}", manifests.write(rkt, entry))
     process = rkt.start(*words, preexec_fn=_hostile_caller)
     try:
-        deadline = time.monotonic() + 20
-        while not os.path.exists(path):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: os.path.exists(path))
         with open(path) as file:
             uuid = file.read()
-        rkt.ok("status", "--wait-ready=20s", uuid)
+        rkt.ok("status", "--wait-ready=120s", uuid)
         entered = rkt.start("enter", uuid, "/bin/sleep", "3000", preexec_fn=_hostile_caller)
         commands = {"/bin/sh -c sleep 2003 & sleep 2004; wait", "sleep 2003", "sleep 2004", "/bin/sleep 3000"}
-        found = _by_command(commands)
+        found = [Facts(pid) for pid in find_all(commands, process.pid, entered.pid).values()]
         row = Row("KILL", no_new_privileges=True, oom_score_adj=200)
         around = [facts.status["Seccomp_filters"] for facts in found]
         assert len(set(around)) == 1
@@ -438,21 +437,3 @@ def test_every_process_under_fly(rkt: driver.Rkt, box: str, flavor: Flavor) -> N
         driver.end(entered)
     finally:
         driver.end(process)
-
-
-def _by_command(commands: set[str], seconds: float = 15) -> list[Facts]:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = []
-        for name in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{name}/cmdline") as file:
-                    command = file.read().rstrip("\0").replace("\0", " ")
-                if command in commands:
-                    found.append(Facts(int(name)))
-            except (FileNotFoundError, ProcessLookupError, UnicodeDecodeError):
-                continue
-        if {facts.command for facts in found} == commands:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not all of {commands} are there")

@@ -7,14 +7,15 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import threading
-import time
 
 import pytest
 
 from functional.fetching import INSECURE, NAME, image, images, signature, temporary, trust
 from support.driver import Rkt
 from support.signing import Signer
+from support.waiting import PATIENCE, until
 from support.web import Page, Site, redirect, tagged
 
 
@@ -262,12 +263,9 @@ class TestResume:
         site.pages["/app.aci"] = tagged(data, hold=hold)
         process = client.start(INSECURE, "fetch", f"{site.url}/app.aci")
         half = len(data) // 2
-        deadline = time.monotonic() + 20
-        while not any(self._size(client, name) == half for name in temporary(client)):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: any(self._size(client, name) == half for name in temporary(client)))
         process.send_signal(way)
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE)
         assert process.returncode == (130 if way == signal.SIGINT else -9)
         assert images(client) == []
         hold.set()
@@ -411,20 +409,26 @@ class TestResume:
         assert client(INSECURE, "fetch", f"{site.url}/app.aci").code == 254
         assert images(client) == []
 
+    @staticmethod
+    def until_it_waits(process: subprocess.Popen[str]) -> None:
+        """Until it has said that another fetches the same."""
+        assert process.stderr is not None
+        while "waiting for another fetch of" not in (line := process.stderr.readline()):
+            assert line, "it has ended"
+
     def test_two_at_once_do_the_work_once(self, client: Rkt, site: Site, data: bytes) -> None:
         hold = threading.Event()
         site.pages["/app.aci"] = tagged(data, hold=hold)
         running = [client.start(INSECURE, "fetch", f"{site.url}/app.aci")]
         site.wait_for("/app.aci")
         running += [client.start(INSECURE, "fetch", f"{site.url}/app.aci") for _ in range(3)]
-        time.sleep(1)
+        for process in running[1:]:
+            self.until_it_waits(process)
         hold.set()
-        results = [process.communicate(timeout=60) for process in running]
+        results = [process.communicate(timeout=PATIENCE) for process in running]
         assert [process.returncode for process in running] == [0] * 4
         assert len({out for out, _ in results}) == 1
         assert len(site.requests) == 1
-        waited = [err for _, err in results if "waiting for another fetch of" in err]
-        assert len(waited) == 3
         assert temporary(client) == []
 
     def test_the_one_that_waits_takes_over(self, client: Rkt, site: Site, data: bytes) -> None:
@@ -433,11 +437,11 @@ class TestResume:
         first = client.start(INSECURE, "fetch", f"{site.url}/app.aci")
         site.wait_for("/app.aci")
         second = client.start(INSECURE, "fetch", f"{site.url}/app.aci")
-        time.sleep(1)
+        self.until_it_waits(second)
         first.kill()
         first.communicate()
         hold.set()
-        out, err = second.communicate(timeout=60)
+        out, err = second.communicate(timeout=PATIENCE)
         assert second.returncode == 0, err
         assert out.startswith("sha512-")
         assert len(site.requests) == 2
@@ -635,7 +639,7 @@ def test_pod_of_an_image_from_a_server(client: Rkt, site: Site, signer: Signer, 
 def test_user_without_privileges(client: Rkt, site: Site, data: bytes) -> None:
     """Fetching needs a store one may write to, and no more."""
     parent = client.base
-    while parent != "/tmp":
+    while parent != tempfile.gettempdir():
         os.chmod(parent, 0o755)
         parent = os.path.dirname(parent)
     os.makedirs(client.dir)

@@ -10,14 +10,16 @@ import re
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import time
 
 import pytest
 
 from support import aci, oci
 from support.driver import Rkt
+from support.waiting import PATIENCE
 
-AGE = r"(now|\d seconds? ago)"
+AGE = r"(now|\d+ (second|minute)s? ago)"
 INSECURE = "--insecure-options=image"
 
 
@@ -186,7 +188,7 @@ class TestFetch:
         running = [rkt.start(INSECURE, "fetch", "--full", path) for path in paths]
         running.append(rkt.start("image", "gc"))
         for path, process in zip([*paths, ""], running, strict=True):
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=PATIENCE)
             assert process.returncode == 0, err
             assert path == "" or out == key_of(path) + "\n"
         assert len(rkt.ok("image", "list", "--no-legend").lines) == 3
@@ -439,7 +441,7 @@ class TestUsers:
     def shared(self, rkt: Rkt, images: str, tmp_path: os.PathLike[str]) -> str:
         """A store of the group 54322, as set-up makes it; the path of an image."""
         parent = os.fspath(tmp_path)
-        while parent != "/tmp":
+        while parent != tempfile.gettempdir():
             os.chmod(parent, 0o755)
             parent = os.path.dirname(parent)
         rkt.ok(INSECURE, "fetch", small(images))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 
 import pod_manifests as manifests
@@ -15,7 +14,7 @@ import pytest
 from systemd_pod import Running, leftovers, lines, pods, run
 
 from rkt.linux import block, cgroup
-from support import driver
+from support import driver, processes
 
 SLEEP = ("/bin/sleep", "1000")
 
@@ -86,7 +85,7 @@ def test_block_devices(rkt: driver.Rkt, image: str, users: list[str]) -> None:
         assert free.get(disk, {}) == {}
         entered = rkt.start("enter", "--app=one", running.uuid, "/bin/sleep", "1004")
         try:
-            assert throttle(_wait_for("/bin/sleep\x001004\x00")) == one
+            assert throttle(processes.find("/bin/sleep 1004", entered.pid)) == one
         finally:
             driver.end(entered)
     assert "isolator" not in running.result.err
@@ -225,7 +224,7 @@ def test_a_command_beside_an_app_that_has_ended_has_its_limits(rkt: driver.Rkt, 
         running.wait_for("/../../../../rkt/status/gone", app="gone")
         entered = rkt.start("enter", "--app=gone", running.uuid, "/bin/sleep", "1005")
         try:
-            pid = _wait_for("/bin/sleep\x001005\x00")
+            pid = processes.find("/bin/sleep 1005", entered.pid)
             path, unified = directory(pid, "memory")
             name = "memory.max" if unified else "memory.limit_in_bytes"
             assert cgroup.read_value(path, name) == str(48 << 20)
@@ -236,17 +235,3 @@ def test_a_command_beside_an_app_that_has_ended_has_its_limits(rkt: driver.Rkt, 
             assert (found["riops"], found["wiops"]) == ("70", "70")
         finally:
             driver.end(entered)
-
-
-def _wait_for(command: str, seconds: float = 15) -> int:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        for name in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{name}/cmdline") as file:
-                    if file.read() == command:
-                        return int(name)
-            except (FileNotFoundError, ProcessLookupError, UnicodeDecodeError):
-                continue
-        time.sleep(0.02)
-    raise AssertionError(f"no process {command!r}")

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 import pytest
 
 from functional import pod_images
-from support import aci, driver, machine
+from support import aci, driver, machine, processes
 from support.driver import Rkt
+from support.waiting import PATIENCE, until
 
 INSECURE = "--insecure-options=image"
 
@@ -26,7 +27,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {
         "stage1": pod_images.stage1(f"{directory}/stage1.aci"),
         "ended": pod_images.app(f"{directory}/app.aci", "exit 3"),
-        "sleep": pod_images.app(f"{directory}/sleep.aci", "exec sleep 60", "example.com/sleep"),
+        "sleep": pod_images.app(f"{directory}/sleep.aci", "exec sleep 1000", "example.com/sleep"),
     }
 
 
@@ -44,14 +45,19 @@ class Running:
         if os.path.exists(self.file):
             os.unlink(self.file)
         self.process = rkt.start(INSECURE, "run", f"--uuid-file-save={self.file}", *words)
-        deadline = time.monotonic() + 20
-        while not os.path.exists(self.file):
-            assert time.monotonic() < deadline, driver.end(self.process)
-            time.sleep(0.01)
+        try:
+            until(self._has_begun, "the pod was not started")
+        except BaseException:
+            driver.end(self.process)
+            raise
         with open(self.file) as file:
             self.uuid = file.read()
         rkt.wait_for(self.uuid, "running")
-        rkt.ok("status", "--wait-ready=10s", self.uuid)
+        rkt.ok("status", "--wait-ready=120s", self.uuid)
+
+    def _has_begun(self) -> bool:
+        assert self.process.poll() is None, driver.end(self.process)
+        return os.path.exists(self.file)
 
     @property
     def directory(self) -> str:
@@ -65,13 +71,13 @@ class Running:
                 pids.extend(int(word) for word in file.read().split())
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=PATIENCE)
 
     def close(self) -> None:
         if self.process.poll() is None:
             self.kill()
         else:
-            self.process.communicate(timeout=10)
+            self.process.communicate(timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -131,14 +137,14 @@ def test_a_killed_pod_has_exited_and_can_be_collected(rkt: Rkt, running: Running
 def test_a_child_that_holds_the_lock_is_the_pod(rkt: Rkt, running: Running) -> None:
     """Only the shell is killed: its app still has the lock's fd."""
     os.kill(running.process.pid, signal.SIGKILL)
-    running.process.wait(timeout=10)
+    running.process.wait(timeout=PATIENCE)
     assert rkt.ok("status", running.uuid).lines[0] == "state=running"
     fds = [
         pid for pid in os.listdir("/proc") if pid.isdigit() and running.directory in _links(f"/proc/{pid}/fd")
     ]
     for pid in fds:
         os.kill(int(pid), signal.SIGKILL)
-    rkt.ok("status", "--wait=10s", running.uuid)
+    rkt.ok("status", "--wait=120s", running.uuid)
     assert rkt.ok("status", running.uuid).lines[0] == "state=exited"
 
 
@@ -156,14 +162,14 @@ class TestStop:
     def test_stop(self, rkt: Rkt, running: Running) -> None:
         result = rkt.ok("stop", running.uuid[:6])
         assert (result.out, result.err) == (f'"{running.uuid}"\n', "")
-        assert running.process.wait(timeout=10) == 143
+        assert running.process.wait(timeout=PATIENCE) == 143
         assert rkt.ok("status", running.uuid).lines[0] == "state=exited"
 
     @pytest.mark.parametrize("by", ["word", "file"])
     def test_force(self, rkt: Rkt, running: Running, by: str) -> None:
         words = [running.uuid] if by == "word" else [f"--uuid-file={running.file}"]
         assert rkt.ok("stop", "--force", *words).out == f'"{running.uuid}"\n'
-        assert running.process.wait(timeout=10) == -signal.SIGKILL
+        assert running.process.wait(timeout=PATIENCE) == -signal.SIGKILL
 
     def test_from_a_mount_namespace_without_the_pods_mounts(self, rkt: Rkt, running: Running) -> None:
         words = rkt.argv("stop", "--force", running.uuid)
@@ -172,7 +178,7 @@ class TestStop:
             ["unshare", "--mount", "sh", "-c", script, "sh", *words], env=rkt.environment, check=False
         )
         assert done.returncode == 0
-        assert running.process.wait(timeout=10) == -signal.SIGKILL
+        assert running.process.wait(timeout=PATIENCE) == -signal.SIGKILL
 
     def test_what_does_not_run(self, rkt: Rkt, images: dict[str, str], stage1: str) -> None:
         over = ended(rkt, images)
@@ -209,7 +215,7 @@ class TestStop:
 class TestEnter:
     def test_the_command_runs_in_the_app(self, rkt: Rkt, running: Running) -> None:
         result = rkt("enter", running.uuid, "/bin/sh", "-c", "cat /script; exit 5")
-        assert (result.code, result.out) == (5, "exec sleep 60")
+        assert (result.code, result.out) == (5, "exec sleep 1000")
 
     def test_words_of_the_command_are_its_own(self, rkt: Rkt, running: Running) -> None:
         result = rkt.ok("enter", "--app=sleep", running.uuid, "/bin/echo", "--app=x", "--", "-h")
@@ -250,7 +256,7 @@ class TestStatus:
         time.sleep(0.2)
         assert waiting.poll() is None
         running.kill()
-        out, _ = waiting.communicate(timeout=10)
+        out, _ = waiting.communicate(timeout=PATIENCE)
         assert out.startswith("state=exited\n")
 
     def test_waiting_for_readiness(self, rkt: Rkt, images: dict[str, str], stage1: str) -> None:
@@ -260,10 +266,10 @@ class TestStatus:
         assert result.err == "status: error waiting for pod to be ready: time limit exceeded\n"
         waiting = rkt.start("status", "--wait-ready", uuid)
         pod = rkt.start("run-prepared", uuid)
-        out, _ = waiting.communicate(timeout=10)
+        out, _ = waiting.communicate(timeout=PATIENCE)
         assert out.startswith("state=running\n")
         rkt.ok("stop", "--force", uuid)
-        pod.communicate(timeout=10)
+        pod.communicate(timeout=PATIENCE)
 
     def test_a_pod_that_ends_before_it_is_ready(self, rkt: Rkt, images: dict[str, str]) -> None:
         image = pod_images.stage1(f"{rkt.base}/stage1.aci", run="#!/bin/sh\nexit 3\n")
@@ -429,11 +435,12 @@ class TestCollection:
         directory = pod_images.pod_directory(rkt.dir, uuid)
         inside = os.path.join(directory, "stage1/rootfs/opt/stage2/box/rootfs")
         others = [
-            subprocess.Popen(["unshare", "--mount", "sleep", "60"], cwd="/"),
-            subprocess.Popen(["sleep", "60"], cwd=inside),
+            subprocess.Popen(["unshare", "--mount", "sleep", "1000"], cwd="/"),
+            subprocess.Popen(["sleep", "1000"], cwd=inside),
         ]
-        time.sleep(0.3)
         try:
+            for other in others:
+                until(lambda pid=other.pid: processes.command(pid) == "sleep 1000")
             collect(rkt)
             assert leftovers(rkt) == []
         finally:
@@ -494,7 +501,7 @@ class TestCollection:
     def test_two_at_once(self, rkt: Rkt, images: dict[str, str]) -> None:
         uuids = [ended(rkt, images) for _ in range(4)]
         both = [rkt.start("gc", "--grace-period=0s") for _ in range(2)]
-        outputs = [process.communicate(timeout=60) for process in both]
+        outputs = [process.communicate(timeout=PATIENCE) for process in both]
         assert [process.returncode for process in both] == [0, 0]
         said = "".join(out for out, _ in outputs)
         for uuid in uuids:
@@ -513,7 +520,7 @@ class TestKilled:
         process = rkt.start(*words, start_new_session=True)
         time.sleep(delay)
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=10)
+        process.communicate(timeout=PATIENCE)
 
     @pytest.mark.parametrize("delay", DELAYS)
     @pytest.mark.parametrize("mode", ["overlay", "copy"])
@@ -564,7 +571,7 @@ def test_an_interrupted_command_leaves_nothing(
     while "waiting for image gc to finish" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(number)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=PATIENCE)
     os.close(lock)
     assert process.returncode == code
     assert leftovers(rkt) == []
@@ -650,10 +657,10 @@ def test_many_at_once(rkt: Rkt, images: dict[str, str], stage1: str) -> None:
     processes = [rkt.start(INSECURE, "run", stage1, images["ended"]) for _ in range(12)]
     others = [rkt.start("list") for _ in range(6)] + [rkt.start("gc", "--grace-period=0s") for _ in range(4)]
     for process in others:
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
         assert process.returncode == 0
     for process in processes:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 3, err
     collect(rkt)
     assert leftovers(rkt) == []

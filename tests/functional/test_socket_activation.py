@@ -16,6 +16,7 @@ import pytest
 from systemd_pod import Running, leftovers, lines, pods, statuses
 
 from support import aci, driver
+from support.waiting import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("_clean")
 
@@ -131,7 +132,7 @@ class Activated(driver.Rkt):
 def ask(address: Any, word: bytes = b"x", kind: int = socket.SOCK_STREAM) -> str:
     family = socket.AF_INET6 if isinstance(address, int) else socket.AF_UNIX
     with socket.socket(family, kind) as connection:
-        connection.settimeout(30)
+        connection.settimeout(PATIENCE)
         connection.connect(("::1", address) if isinstance(address, int) else address)
         connection.sendall(word)
         return connection.recv(200).decode()
@@ -157,7 +158,7 @@ def test_each_app_gets_the_sockets_of_its_ports_in_their_order(
     early.sendall(b"x")
     with running(rkt, systemd, *users, *HOST_USR, one, two), early:
         # The connection that made systemd start the service was there before the pod.
-        early.settimeout(30)
+        early.settimeout(PATIENCE)
         assert early.recv(200) == b"one 1/2 one.socket True"
         assert ask(http) == "one 1/2 one.socket True"
         assert ask(dns, kind=socket.SOCK_DGRAM) == "one 0/2 one.socket True"
@@ -184,7 +185,7 @@ def test_no_connection_starts_an_app_again(rkt: driver.Rkt, systemd: Systemd) ->
     process = activated.start("--insecure-options=image", "run", "--net=none", *HOST_USR, image)
     assert ask(http, b"end") == "one 0/1 one.socket True"
     with socket.create_connection(("::1", http)):
-        process.wait(30)
+        process.wait(PATIENCE)
         result = driver.end(process)
     assert result.code == 0, result
     assert statuses(rkt) == {"one": "0"}

@@ -6,13 +6,15 @@ import os
 import pty
 import re
 import select
+import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
 from systemd_pod import Running, leftovers, lines, pods, run
 
-from support import aci, driver, machine
+from support import aci, driver, machine, processes
+from support.waiting import PATIENCE, until
 
 DEFAULT_CAPABILITIES = 0xA80425FB  # the 14 of the appc specification
 
@@ -35,7 +37,8 @@ def test_every_process_of_an_app_is_confined(rkt: driver.Rkt, box: str) -> None:
     with Running(rkt, box, "--exec=/bin/sh", "--", "-c", "sleep 1000; true") as pod:
         entered = rkt.start("enter", pod.uuid, "/bin/sleep", "999")
         try:
-            found = _wait_for_processes({"/bin/sh -c sleep 1000; true", "sleep 1000", "/bin/sleep 999"})
+            wanted = {"/bin/sh -c sleep 1000; true", "sleep 1000", "/bin/sleep 999"}
+            found = _find(wanted, pod, entered)
             reference = found["/bin/sh -c sleep 1000; true"]
             for command, process in found.items():
                 status = process["status"]
@@ -50,25 +53,13 @@ def test_every_process_of_an_app_is_confined(rkt: driver.Rkt, box: str) -> None:
             driver.end(entered)
 
 
-def _wait_for_processes(commands: set[str]) -> dict[str, dict]:
-    deadline = time.monotonic() + 15
-    found: dict[str, dict] = {}
-    while time.monotonic() < deadline and set(found) != commands:
-        time.sleep(0.05)
-        found = {}
-        for name in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{name}/cmdline", "rb") as file:
-                    command = file.read().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
-                if command in commands:
-                    found[command] = _facts(name)
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-    assert set(found) == commands
-    return found
+def _find(commands: set[str], pod: Running, entered: subprocess.Popen[str]) -> dict[str, dict]:
+    """What is known of processes of the pod and of a command beside its app, by command line."""
+    found = processes.find_all(commands, pod.supervisor, entered.pid)
+    return {command: _facts(pid) for command, pid in found.items()}
 
 
-def _facts(pid: str) -> dict:
+def _facts(pid: int) -> dict:
     with open(f"/proc/{pid}/status") as file:
         status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
     with open(f"/proc/{pid}/cgroup") as file:
@@ -77,7 +68,7 @@ def _facts(pid: str) -> dict:
         limits = file.read()
     kinds = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
     return {
-        "pid": int(pid),
+        "pid": pid,
         "status": status,
         "cgroup": cgroup,
         "limits": limits,
@@ -107,7 +98,7 @@ def test_paths_are_protected(rkt: driver.Rkt, box: str) -> None:
     with Running(rkt, box, "--exec=/bin/sleep", "--", "1000") as pod:
         entered = rkt.start("enter", pod.uuid, "/bin/sleep", "998")
         try:
-            found = _wait_for_processes({"/bin/sleep 1000", "/bin/sleep 998"})
+            found = _find({"/bin/sleep 1000", "/bin/sleep 998"}, pod, entered)
             for process in found.values():
                 assert _unprotected(f"/proc/{process['pid']}/root") == []
         finally:
@@ -192,13 +183,12 @@ def test_interactive_app_has_a_terminal_of_its_own(rkt: driver.Rkt, box: str) ->
         os.write(terminal, b"tty; echo sleep''ing; sleep 100\n")
         _expect(terminal, b"/dev/console")
         _expect(terminal, b"sleeping")
-        # ctrl-C is the app's; the shell may not have come as far as sleep
-        time.sleep(0.5)
+        # ctrl-C is the app's
+        processes.find("sleep 100", pid)
         os.write(terminal, b"\x03")
         _expect(terminal, b"# ")
         os.write(terminal, b"exit 6\n")
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and select.select([terminal], [], [], 20)[0]:
+        while select.select([terminal], [], [], PATIENCE)[0]:
             try:
                 os.read(terminal, 4096)
             except OSError:
@@ -208,8 +198,8 @@ def test_interactive_app_has_a_terminal_of_its_own(rkt: driver.Rkt, box: str) ->
         os.close(terminal)
 
 
-def _expect(terminal: int, text: bytes, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
+def _expect(terminal: int, text: bytes) -> None:
+    deadline = time.monotonic() + PATIENCE
     found = b""
     while not found.endswith(text) and text + b"\r\n" not in found and text + b"\x1b" not in found:
         assert time.monotonic() < deadline, found
@@ -244,10 +234,7 @@ def test_enter(rkt: driver.Rkt, box: str) -> None:
 def test_enter_an_app_that_has_ended(rkt: driver.Rkt, box: str) -> None:
     words = (box, "--name=gone", "--exec=/bin/true", "---", box, "--name=here", "--exec=/bin/sleep")
     with Running(rkt, *words, "--", "1000") as pod:
-        deadline = time.monotonic() + 10
-        while not os.path.exists(f"{pod.directory}/stage1/rootfs/rkt/status/gone"):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: os.path.exists(f"{pod.directory}/stage1/rootfs/rkt/status/gone"))
         script = "cat /proc/1/comm; ls / /dev; ls -A /sys/fs; grep CapBnd /proc/self/status; mount"
         result = rkt("enter", "--app=gone", pod.uuid, "/bin/sh", "-c", script)
         assert result.code == 0, result
@@ -299,11 +286,10 @@ def test_hostile_user_files(rkt: driver.Rkt, tmp_path: object) -> None:
         entries = [kept for kept in aci.busybox_entries() if kept.name != "etc/passwd"]
         path = f"{tmp_path}/passwd{number}.aci"
         image = aci.build(path, aci.manifest(f"example.com/p{number}"), [*entries, entry])
-        started = time.monotonic()
+        # A FIFO that somebody waits for would be waited for by the test too.
         result = run(rkt, image, "--user=daemon")
         assert result.code == 254, result
         assert 'user "daemon"' in result.err
-        assert time.monotonic() - started < 20
 
 
 @pytest.mark.promise("P4")

@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pod_manifests as manifests
@@ -22,6 +21,7 @@ import pytest
 from systemd_pod import Running, leftovers, lines, pods, run, shell, statuses
 
 from support import aci, driver
+from support.waiting import PATIENCE, until
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +85,15 @@ def test_success_prints_nothing(rkt: driver.Rkt, box: str) -> None:
 
 @pytest.mark.promise("P9")
 def test_first_failure_ends_the_pod(rkt: driver.Rkt, box: str) -> None:
-    stubborn = "trap 'exit 9' TERM; while :; do sleep 0.1; done"
+    volume = ("--mount=volume=shared,target=/shared", "--exec=/bin/sh", "--", "-c")
+    fails = "until [ -e /shared/trapped ]; do sleep 0.1; done; exit 5"
+    stubborn = "trap 'exit 9' TERM; touch /shared/trapped; while :; do sleep 0.1; done"
     result = run(
         rkt,
-        *(box, "--name=a", "--exec=/bin/true", "---"),
-        *(box, "--name=b", "--exec=/bin/sh", "--", "-c", "sleep 0.3; exit 5", "---"),
+        *("--volume=shared,kind=empty", box, "--name=a", "--exec=/bin/true", "---"),
+        *(box, "--name=b", *volume, fails, "---"),
         *(box, "--name=c", "--exec=/bin/sleep", "--", "1000", "---"),
-        *(box, "--name=d", "--exec=/bin/sh", "--", "-c", stubborn),
+        *(box, "--name=d", *volume, stubborn),
     )
     assert result.code == 5
     assert statuses(rkt) == {"a": "0", "b": "5", "c": "0", "d": "0"}
@@ -123,7 +125,7 @@ def test_stopping_while_others_still_start_is_no_failure(rkt: driver.Rkt, box: s
     with Running(rkt, *words, "--", "-c", script, ready=False) as pod:
         pod.wait_for("/started", app="b")
         rkt.ok("stop", pod.uuid)
-        out, err = pod.process.communicate(timeout=60)
+        out, err = pod.process.communicate(timeout=PATIENCE)
         assert pod.process.returncode == 0, (out, err)
         assert statuses(rkt)["b"] == "0"
 
@@ -201,9 +203,9 @@ def test_an_app_that_never_ran_has_no_status(rkt: driver.Rkt, tmp_path: object) 
 def test_output_of_short_apps_is_complete(rkt: driver.Rkt, box: str) -> None:
     script = "i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); done"
     expected = [f"line {number}" for number in range(200)]
-    for _ in range(25):
+    for _ in range(12):
         assert lines(shell(rkt, box, script)) == expected
-    for _ in range(25):
+    for _ in range(12):
         assert lines(shell(rkt, box, "printf last")) == ["last"]
 
 
@@ -226,15 +228,22 @@ def test_sigterm_stops_the_pod_in_order(rkt: driver.Rkt, box: str) -> None:
 def test_ctrl_c_stops_the_pod_and_twice_kills_it(rkt: driver.Rkt, box: str) -> None:
     with Running(rkt, box, "--exec=/bin/sleep", "--", "1000") as pod:
         pod.process.send_signal(signal.SIGINT)
-        assert pod.process.wait(20) == 0
+        assert pod.process.wait(PATIENCE) == 0
     stubborn = "trap '' TERM; touch /trapped; while :; do sleep 0.1; done"
     with Running(rkt, box, "--exec=/bin/sh", "--", "-c", stubborn) as pod:
         pod.wait_for("/trapped")
         pod.process.send_signal(signal.SIGINT)
-        time.sleep(0.5)
+        until(lambda: not _is_pending(pod.process.pid, signal.SIGINT), "the signal was not taken")
         assert pod.process.poll() is None
         pod.process.send_signal(signal.SIGINT)
-        pod.process.wait(20)
+        pod.process.wait(PATIENCE)
+
+
+def _is_pending(pid: int, number: signal.Signals) -> bool:
+    """Whether a signal waits for a process that takes its signals when it is ready to."""
+    with open(f"/proc/{pid}/status") as file:
+        masks = [int(line.split()[1], 16) for line in file if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)
 
 
 @pytest.mark.promise("P1")
@@ -244,9 +253,9 @@ def test_killed_supervisor_leaves_an_exited_pod(rkt: driver.Rkt, box: str) -> No
             (first,) = file.read().split()
         pidfd = os.pidfd_open(int(first))
         os.kill(pod.supervisor, signal.SIGKILL)
-        pod.process.wait(20)
+        pod.process.wait(PATIENCE)
         # the pod's first process, and with it every other, ends at once
-        assert select.select([pidfd], [], [], 5)[0] == [pidfd]
+        assert select.select([pidfd], [], [], PATIENCE)[0] == [pidfd]
         os.close(pidfd)
         uuid = pod.uuid
     assert f"{uuid[:8]}\tbox" in rkt("list").out
@@ -262,12 +271,12 @@ def test_killed_supervisor_leaves_an_exited_pod(rkt: driver.Rkt, box: str) -> No
 def test_stop_entry_point(rkt: driver.Rkt, box: str) -> None:
     with Running(rkt, box, "--exec=/bin/sleep", "--", "1000") as pod:
         rkt.ok("stop", pod.uuid)
-        assert pod.process.wait(20) == 0
+        assert pod.process.wait(PATIENCE) == 0
     stubborn = "trap '' TERM; touch /trapped; while :; do sleep 0.1; done"
     with Running(rkt, box, "--exec=/bin/sh", "--", "-c", stubborn) as pod:
         pod.wait_for("/trapped")
         rkt.ok("stop", "--force", pod.uuid)
-        pod.process.wait(10)
+        pod.process.wait(PATIENCE)
         rkt.wait_for(pod.uuid, "exited")
 
 

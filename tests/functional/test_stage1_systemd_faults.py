@@ -9,9 +9,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from systemd_pod import Running, children, leftovers, lines, pods, shell, statuses
+from systemd_pod import Running, leftovers, lines, pods, shell, statuses
 
 from support import driver
+from support.processes import children
+from support.waiting import PATIENCE, until
 
 
 @pytest.fixture(autouse=True)
@@ -53,17 +55,19 @@ def test_stop_waits_for_a_pod_that_is_being_made(rkt: driver.Rkt, box: str, flav
 
 def _process_1(pod: Running, command: str = "") -> int:
     """The pod's process 1 as soon as there is one, or as soon as it executes ``command``."""
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline:
+
+    def found() -> int:
         for pid in children(pod.supervisor):
             try:
                 with open(f"/proc/{pid}/status") as file:
-                    found = dict(line.split(":\t") for line in file.read().splitlines())
+                    facts = dict(line.split(":\t") for line in file.read().splitlines())
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if found["NSpid"].split()[1:] == ["1"] and command in ("", found["Name"]):
+            if facts["NSpid"].split()[1:] == ["1"] and command in ("", facts["Name"]):
                 return pid
-    raise AssertionError("the pod has no process 1")
+        return 0
+
+    return until(found, "the pod has no process 1", pause=0.001)
 
 
 def _has_found_a_process(pid: int) -> bool:
@@ -80,7 +84,7 @@ def test_a_signal_while_the_pod_s_systemd_starts_is_not_lost(rkt: driver.Rkt, bo
     with Running(rkt, box, "--exec=/bin/sleep", "--", "1000", ready=False) as pod:
         _process_1(pod, "systemd")
         os.kill(pod.supervisor, signal.SIGTERM)
-        out, err = pod.process.communicate(timeout=20)
+        out, err = pod.process.communicate(timeout=PATIENCE)
         assert pod.process.returncode == 0, (out, err)
 
 
@@ -91,11 +95,10 @@ def test_stop_waits_for_a_systemd_that_starts(rkt: driver.Rkt, box: str) -> None
         first = _process_1(pod)
         os.kill(first, signal.SIGSTOP)
         stop = rkt.start("stop", pod.uuid)
-        while stop.poll() is None and not any(map(_has_found_a_process, children(stop.pid))):
-            time.sleep(0.001)
+        until(lambda: stop.poll() is not None or any(map(_has_found_a_process, children(stop.pid))))
         os.kill(first, signal.SIGCONT)
-        assert stop.wait(timeout=30) == 0
-        out, err = pod.process.communicate(timeout=20)
+        assert stop.wait(timeout=PATIENCE) == 0
+        out, err = pod.process.communicate(timeout=PATIENCE)
         assert pod.process.returncode == 0, (out, err)
 
 
@@ -133,7 +136,7 @@ def test_a_journald_that_was_killed_comes_back(rkt: driver.Rkt, box: str) -> Non
             time.sleep(0.01)
         _kill_journald(pod)
         rkt.ok("enter", pod.uuid, "/bin/touch", "/go")
-        out, err = pod.process.communicate(timeout=30)
+        out, err = pod.process.communicate(timeout=PATIENCE)
     printed = [line.partition(": ")[2] for line in out.splitlines()]
     assert (pod.process.returncode, printed) == (3, ["before", "after", "more"]), (out, err)
     assert [line.partition(": ")[2] for line in rkt.ok("logs", pod.uuid).lines] == printed
@@ -191,4 +194,4 @@ def test_a_shell_left_open_does_not_hold_the_pod_up(rkt: driver.Rkt, box: str, i
         entered = pod.rkt.start("enter", pod.uuid, "/bin/sh", "-c", shell)
         out, err = pod.process.communicate(timeout=45)
         assert pod.process.returncode == 3, (out, err)
-        assert entered.wait(timeout=20) == (129 if ignored == "TERM" else 137)
+        assert entered.wait(timeout=PATIENCE) == (129 if ignored == "TERM" else 137)

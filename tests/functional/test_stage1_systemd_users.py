@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from systemd_pod import Running, leftovers, lines, pod_directory, pods, shell, statuses
 
-from support import aci, driver
+from support import aci, driver, processes
+from support.waiting import until
 
 MODES = pytest.mark.parametrize("mode", [[], ["--no-overlay"]], ids=["overlay", "copy"])
 
@@ -47,29 +47,6 @@ def _range(rkt: driver.Rkt, uuid: str = "") -> tuple[int, int]:
     return int(first), int(count)
 
 
-def _below(pid: int) -> list[int]:
-    """The descendants of a process."""
-    found = []
-    try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children") as file:
-                for child in map(int, file.read().split()):
-                    found += [child, *_below(child)]
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    return found
-
-
-def _commands(pids: list[int]) -> dict[str, int]:
-    found = {}
-    for pid in pids:
-        try:
-            found[_read(pid, "cmdline").replace("\0", " ").strip()] = pid
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found
-
-
 def _read(pid: int, name: str) -> str:
     with open(f"/proc/{pid}/{name}") as file:
         return file.read()
@@ -84,24 +61,17 @@ def test_every_process_has_ids_of_the_range_only(rkt: driver.Rkt, box: str) -> N
     with Running(rkt, "--private-users", *words) as pod:
         first, count = _range(rkt, pod.uuid)
         ended = os.path.join(pod.directory, "stage1/rootfs/rkt/status/ended")
-        deadline = time.monotonic() + 15
-        while not os.path.exists(ended) and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(lambda: os.path.exists(ended))
         entered = [
             rkt.start("enter", f"--app={app}", pod.uuid, "/bin/sleep", seconds)
             for app, seconds in (("one", "1002"), ("ended", "1003"))
         ]
         try:
             wanted = {f"/bin/sleep {seconds}" for seconds in range(1000, 1004)}
-            found: dict[str, int] = {}
-            deadline = time.monotonic() + 15
-            while not wanted <= set(found) and time.monotonic() < deadline:
-                time.sleep(0.05)
-                outside = [child for process in entered for child in _below(process.pid)]
-                found = _commands([*_below(pod.supervisor), *outside])
-            assert wanted <= set(found), [driver.end(process) for process in entered]
-            (first_process,) = _children(pod.supervisor)
-            namespace = os.readlink(f"/proc/{first_process}/ns/user")
+            tops = [pod.supervisor, *(process.pid for process in entered)]
+            processes.find_all(wanted, *tops)
+            found = processes.commands(*tops)
+            namespace = os.readlink(f"/proc/{pod.first}/ns/user")
             assert namespace != os.readlink("/proc/self/ns/user")
             for command, pid in found.items():
                 assert _read(pid, "uid_map").split() == ["0", str(first), str(count)], command
@@ -116,11 +86,6 @@ def test_every_process_has_ids_of_the_range_only(rkt: driver.Rkt, box: str) -> N
         finally:
             for process in entered:
                 driver.end(process)
-
-
-def _children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(word) for word in file.read().split()]
 
 
 @pytest.mark.promise("P8")

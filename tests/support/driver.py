@@ -6,8 +6,9 @@ import os
 import pty
 import signal
 import subprocess
-import time
 from typing import Any
+
+from support.waiting import PATIENCE, until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 RKT = os.environ.get("RKT_UNDER_TEST", os.path.join(ROOT, "bin", "rkt"))
@@ -37,7 +38,7 @@ class Program:
     """
 
     environment: dict[str, str]
-    timeout: float = 60
+    timeout: float = PATIENCE
 
     def argv(self, *words: str) -> list[str]:
         raise NotImplementedError
@@ -115,21 +116,15 @@ class Rkt(Program):
         try:
             process = self.start(*words, stdin=slave)
             os.write(master, answer.encode())
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=PATIENCE)
         finally:
             os.close(master)
             os.close(slave)
         return process.returncode, out, err
 
-    def wait_for(self, uuid: str, state: str, seconds: float = 30) -> None:
+    def wait_for(self, uuid: str, state: str) -> None:
         """Poll until the pod is in the state; a test fails when that takes too long."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            result = self("status", uuid)
-            if f"state={state}\n" in result.out:
-                return
-            time.sleep(0.05)
-        raise AssertionError(f"pod {uuid} is not {state} after {seconds} s: {result!r}")
+        until(lambda: f"state={state}\n" in self("status", uuid).out, f"pod {uuid} is not {state}")
 
     def clean(self) -> None:
         """Everything this data directory holds ends and goes: for the end of a test."""
@@ -138,12 +133,12 @@ class Rkt(Program):
             uuid, *cells = line.split("\t")
             if uuid and "running" in cells:
                 self("stop", "--force", uuid)
-                self("status", "--wait=10s", uuid)
+                self("status", "--wait=60s", uuid)
         self("gc", "--grace-period=0s", "--expire-prepared=0s")
         self("gc", "--grace-period=0s", "--expire-prepared=0s")
 
 
-def end(process: subprocess.Popen[str], seconds: float = 20) -> Result:
+def end(process: subprocess.Popen[str], seconds: float = 60) -> Result:
     """SIGTERM, then SIGKILL after ``seconds``; returns what it printed."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)

@@ -8,6 +8,8 @@ library only.
 
 from __future__ import annotations
 
+import array
+import fcntl
 import json
 import os
 import signal
@@ -15,6 +17,7 @@ import socket
 import struct
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Callable
 from typing import IO, Any
@@ -101,8 +104,10 @@ class Child:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
-        for reader in self.readers:
+        for reader, output in zip(self.readers, (self.process.stdout, self.process.stderr), strict=True):
             reader.join(DRAIN_SECONDS)
+            while reader.is_alive() and _unread(output):
+                reader.join(DRAIN_SECONDS)
         return code
 
     def kill(self) -> None:
@@ -111,6 +116,13 @@ class Child:
         except ProcessLookupError:
             pass
         self.wait(5)
+
+
+def _unread(source: IO[bytes]) -> int:
+    """How many bytes are in a pipe."""
+    count = array.array("i", [0])
+    fcntl.ioctl(source, termios.FIONREAD, count)
+    return count[0]
 
 
 def _pump(source: IO[bytes], into: bytearray) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
+
+Changes = dict[str, tuple[list[str], list[str]]]
 
 
 class Snapshot:
@@ -19,7 +22,7 @@ class Snapshot:
         self.rules = _rules()
         self.leases = _leases()
 
-    def difference(self, other: Snapshot) -> dict[str, tuple[list[str], list[str]]]:
+    def difference(self, other: Snapshot) -> Changes:
         """What ``other`` has lost and gained, by kind; empty when both are equal."""
         changes = {}
         for kind in self.__slots__:
@@ -27,6 +30,14 @@ class Snapshot:
             if before != after:
                 changes[kind] = (sorted(before - after), sorted(after - before))
         return changes
+
+    def lasting_difference(self) -> Changes:
+        """What the machine has lost and gained since, but for what the kernel takes away a moment after its
+        owner: links of a network namespace, control groups."""
+        deadline = time.monotonic() + 20
+        while (found := self.difference(Snapshot())) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return found
 
 
 def _names(directory: str) -> frozenset[str]:

@@ -7,11 +7,11 @@ import os
 import socket
 import ssl
 import subprocess
-import time
 import urllib.request
 from typing import Any
 
 from support import web
+from support.waiting import PATIENCE, until
 
 USER, PASSWORD = "alice", "geheim:mit Doppelpunkt"
 
@@ -22,9 +22,8 @@ class Registry:
     def __init__(self, directory: str, *, tls: bool = False, password: bool = False) -> None:
         os.makedirs(directory, exist_ok=True)
         self.directory = directory
-        self.host = f"127.0.0.1:{_free_port()}"
         self.authority = ""
-        http: dict[str, Any] = {"addr": self.host, "secret": "tests"}
+        http: dict[str, Any] = {"secret": "tests"}
         if tls:
             self.authority, certificate, key = web.make_certificates(os.path.join(directory, "tls"))
             http["tls"] = {"certificate": certificate, "key": key}
@@ -43,16 +42,31 @@ class Registry:
             with open(secret, "w") as file:
                 file.write(f"{USER}:{_bcrypt(PASSWORD)}\n")
             config["auth"] = {"htpasswd": {"realm": "tests", "path": secret}}
-        path = os.path.join(directory, "config.yml")
+        self.log = os.path.join(directory, "log")
+        self.tls, self.password = tls, password
+        # It takes no listening socket, and another program may be faster to take the port that was free.
+        while not self._start(config):
+            pass
+
+    def _start(self, config: dict[str, Any]) -> bool:
+        """Start it on a port that is free now; whether it has got that port."""
+        self.host = config["http"]["addr"] = f"127.0.0.1:{_free_port()}"
+        path = os.path.join(self.directory, "config.yml")
         with open(path, "w") as file:
             json.dump(config, file)  # JSON is YAML
-        self.log = os.path.join(directory, "log")
         with open(self.log, "wb") as log:
             self._process = subprocess.Popen(
                 ["docker-registry", "serve", path], stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
-        self.tls, self.password = tls, password
-        self._wait()
+        until(lambda: "listening on " in self._said() or self._process.poll() is not None, "no registry")
+        if self._process.poll() is None:
+            return True
+        assert "address already in use" in self._said(), self._said()
+        return False
+
+    def _said(self) -> str:
+        with open(self.log, errors="replace") as file:
+            return file.read()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -64,7 +78,7 @@ class Registry:
 
     def _ask(self, request: urllib.request.Request) -> Any:
         context = ssl.create_default_context(cafile=self.authority) if self.tls else None
-        return urllib.request.urlopen(request, timeout=20, context=context)
+        return urllib.request.urlopen(request, timeout=PATIENCE, context=context)
 
     def push(self, source: str, name: str, *words: str) -> None:
         """Copy an image with skopeo: ``source`` in its words, ``name`` as ``team/app:1``."""
@@ -107,25 +121,13 @@ class Registry:
 
     def close(self) -> None:
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(PATIENCE)
 
     def __enter__(self) -> Registry:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _wait(self) -> None:
-        host, _, port = self.host.partition(":")
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection((host, int(port)), 1).close()
-                return
-            except OSError:
-                assert self._process.poll() is None, open(self.log).read()
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
 
 
 def _bcrypt(password: str) -> str:
@@ -139,7 +141,7 @@ def _bcrypt(password: str) -> str:
 
 
 def run(command: list[str], **options: Any) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **options)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, **options)
     assert done.returncode == 0, (command, done.stderr)
     return done.stdout
 

@@ -6,7 +6,11 @@ import os
 import subprocess
 import time
 
+from support.waiting import PATIENCE
+
 HOUR = 3600
+# A clock that is set back while the tests run makes nothing come from the future.
+KEY_AGE, SIGNATURE_AGE = 2 * HOUR, HOUR // 2
 
 
 class Signer:
@@ -23,11 +27,15 @@ class Signer:
         if ago:
             moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(time.time() - ago))
             command += ["--faked-system-time", moment]
-        done = subprocess.run([*command, *words], input=input, capture_output=True, check=False, timeout=60)
+        done = subprocess.run(
+            [*command, *words], input=input, capture_output=True, check=False, timeout=PATIENCE
+        )
         assert done.returncode == 0, (words, done.stderr.decode())
         return done.stdout
 
-    def key(self, name: str, *, expires: str = "never", ago: int = 0, options: tuple[str, ...] = ()) -> str:
+    def key(
+        self, name: str, *, expires: str = "never", ago: int = KEY_AGE, options: tuple[str, ...] = ()
+    ) -> str:
         """Make a signing key for ``name <name@example.com>``; returns its fingerprint, lower case."""
         identity = f"{name} <{name}@example.com>"
         self.gpg(*options, "--quick-generate-key", identity, "ed25519", "sign", expires, ago=ago)
@@ -42,7 +50,7 @@ class Signer:
 
     def subkey(self, fingerprint: str) -> None:
         """Give a key a subkey for signing; gpg signs with that from then on."""
-        self.gpg("--quick-add-key", fingerprint, "ed25519", "sign", "never")
+        self.gpg("--quick-add-key", fingerprint, "ed25519", "sign", "never", ago=HOUR)
 
     def revoke(self, fingerprint: str) -> None:
         path = os.path.join(self.home, "openpgp-revocs.d", fingerprint.upper() + ".rev")
@@ -60,7 +68,13 @@ class Signer:
         return path
 
     def sign(
-        self, path: str, name: str, *, armor: bool = True, ago: int = 0, options: tuple[str, ...] = ()
+        self,
+        path: str,
+        name: str,
+        *,
+        armor: bool = True,
+        ago: int = SIGNATURE_AGE,
+        options: tuple[str, ...] = (),
     ) -> str:
         """Write the detached signature ``path.asc`` and return its path."""
         words = ["--armor"] if armor else []
@@ -74,5 +88,5 @@ class Signer:
             ["gpgconf", "--homedir", self.home, "--kill", "gpg-agent"],
             check=False,
             capture_output=True,
-            timeout=20,
+            timeout=PATIENCE,
         )

@@ -11,7 +11,7 @@ from support.driver import RKT, Program, Result
 class Tool(Program):
     """One tool in one working directory; call it with the words of a command line."""
 
-    timeout = 120
+    timeout = 240
 
     def __init__(self, name: str, directory: str) -> None:
         self.program = os.path.join(os.path.dirname(RKT), name)

@@ -11,10 +11,10 @@ PATIENCE = 120.0
 Found = TypeVar("Found")
 
 
-def until(ready: Callable[[], Found], what: str = "it did not happen", seconds: float = PATIENCE) -> Found:
+def until(ready: Callable[[], Found], what: str = "it did not happen", *, pause: float = 0.02) -> Found:
     """Ask until the answer is true, and return it; a test fails with ``what`` when that takes too long."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE
     while not (found := ready()):
-        assert time.monotonic() < deadline, f"{what}, after {seconds:.0f} s"
-        time.sleep(0.02)
+        assert time.monotonic() < deadline, f"{what}, after {PATIENCE:.0f} s"
+        time.sleep(pause)
     return found

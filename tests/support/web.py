@@ -9,16 +9,23 @@ without the proxy.  What is served and how badly is set per path in ``site.pages
 from __future__ import annotations
 
 import contextlib
+import datetime
 import hashlib
 import http.server
+import ipaddress
 import os
 import select
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from support.waiting import PATIENCE, until
 
 HOSTS = ("localhost", "example.com", "*.example.com", "other.test", "keys.test", "cdn.test")
 
@@ -119,11 +126,8 @@ class Site:
                 return self.pages[key]
         return None
 
-    def wait_for(self, path: str, count: int = 1, seconds: float = 20) -> None:
-        deadline = time.monotonic() + seconds
-        while len(self.asked(path)) < count:
-            assert time.monotonic() < deadline, self.requests
-            time.sleep(0.02)
+    def wait_for(self, path: str, count: int = 1) -> None:
+        until(lambda: len(self.asked(path)) >= count, f"{path} was not asked for")
 
     def close(self) -> None:
         for server in (self._tls, self._plain):
@@ -155,7 +159,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         if isinstance(self.request, ssl.SSLSocket):
-            self.request.settimeout(20)
+            self.request.settimeout(PATIENCE)
             self.request.do_handshake()
             self.request.settimeout(None)
         super().setup()
@@ -212,7 +216,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if page.hold is not None:
             half = min(end, len(body)) // 2
             self._write(asked, body[:half])
-            page.hold.wait(30)
+            page.hold.wait(PATIENCE)
             self._write(asked, body[half:end])
         elif page.rate:
             step = max(page.rate // 20, 1)
@@ -248,7 +252,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 def _relay(one: socket.socket, other: socket.socket) -> None:
     peers = {one: other, other: one}
     while True:
-        ready, _, _ = select.select(list(peers), [], [], 30)
+        ready, _, _ = select.select(list(peers), [], [], PATIENCE)
         if not ready:
             return
         for source in ready:
@@ -262,23 +266,41 @@ def _relay(one: socket.socket, other: socket.socket) -> None:
 
 
 def make_certificates(directory: str, names: tuple[str, ...] = HOSTS) -> tuple[str, str, str]:
-    """An authority and a certificate for ``names`` and 127.0.0.1: paths of authority, certificate, key."""
+    """An authority and a certificate for ``names`` and 127.0.0.1: paths of authority, certificate, key.
+
+    Valid since yesterday, whatever becomes of the clock while the tests run.
+    """
     os.makedirs(directory, exist_ok=True)
-    authority, authority_key, request, certificate, key, extensions = (
-        os.path.join(directory, name)
-        for name in ("ca.pem", "ca.key", "server.csr", "server.pem", "server.key", "extensions")
-    )
-    new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    _run([*new, "-x509", "-days", "2", "-subj", "/CN=tests", "-keyout", authority_key, "-out", authority])
-    _run([*new, "-subj", "/CN=server", "-keyout", key, "-out", request])
-    alternatives = ",".join(["IP:127.0.0.1", *(f"DNS:{name}" for name in names)])
-    with open(extensions, "w") as file:
-        file.write(f"subjectAltName={alternatives}\n")
-    sign = ["openssl", "x509", "-req", "-in", request, "-CA", authority, "-CAkey", authority_key]
-    _run([*sign, "-CAcreateserial", "-days", "2", "-extfile", extensions, "-out", certificate])
+    issuer, server = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    alternatives = x509.SubjectAlternativeName([address, *map(x509.DNSName, names)])
+    certificates = {
+        "ca.pem": _certificate("tests", issuer, issuer, x509.BasicConstraints(ca=True, path_length=None)),
+        "server.pem": _certificate("server", server, issuer, alternatives),
+    }
+    pem = serialization.Encoding.PEM
+    files = {name: made.public_bytes(pem) for name, made in certificates.items()}
+    traditional = serialization.PrivateFormat.TraditionalOpenSSL
+    files["server.key"] = server.private_bytes(pem, traditional, serialization.NoEncryption())
+    for name, data in files.items():
+        with open(os.path.join(directory, name), "wb") as file:
+            file.write(data)
+    authority, certificate, key = (os.path.join(directory, name) for name in files)
     return authority, certificate, key
 
 
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
-    assert done.returncode == 0, (command, done.stderr.decode())
+def _certificate(
+    name: str,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: ec.EllipticCurvePrivateKey,
+    extension: x509.ExtensionType,
+) -> x509.Certificate:
+    def named(text: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
+
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    builder = x509.CertificateBuilder(
+        named("tests"), named(name), key.public_key(), x509.random_serial_number()
+    )
+    builder = builder.not_valid_before(now - day).not_valid_after(now + day)
+    return builder.add_extension(extension, critical=False).sign(issuer, hashes.SHA256())

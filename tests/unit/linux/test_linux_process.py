@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import resource
-import time
 
 import pytest
 
@@ -38,10 +37,8 @@ def test_failure_quotes_the_last_words_and_the_command():
 
 
 def test_time_limit_kills():
-    start = time.monotonic()
     with pytest.raises(RktError, match="sleep did not end in time"):
-        process.run(["sleep", "60"], timeout=0.2)
-    assert time.monotonic() - start < 10
+        process.run(["sleep", "1000"], timeout=0.2)
     assert process.children(os.getpid()) == []
 
 
