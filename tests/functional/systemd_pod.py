@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
+import sys
 
 from support import driver, processes
 from support.waiting import until
@@ -27,6 +30,24 @@ def pod_directory(rkt: driver.Rkt) -> str:
     run_directory = os.path.join(rkt.dir, "pods", "run")
     (uuid,) = os.listdir(run_directory)
     return os.path.join(run_directory, uuid)
+
+
+def changed_stage1(directory: str, path: str, old: str, new: str) -> str:
+    """The stage1 image, in a directory of its own, of sources in one of which a text is another one."""
+    source = os.path.join(directory, "src")
+    shutil.copytree(os.path.join(driver.ROOT, "src"), source, ignore=shutil.ignore_patterns("__pycache__"))
+    with open(os.path.join(source, path)) as file:
+        text = file.read()
+    assert text.count(old) == 1
+    with open(os.path.join(source, path), "w") as file:
+        file.write(text.replace(old, new))
+    image = os.path.join(source, "changed.aci")
+    subprocess.run(
+        [sys.executable, "-m", "rkt.stage1.build", "--flavor=host", f"--output={image}"],
+        env={"PYTHONPATH": source, "PATH": os.environ["PATH"]},
+        check=True,
+    )
+    return image
 
 
 def statuses(rkt: driver.Rkt) -> dict[str, str]:

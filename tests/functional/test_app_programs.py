@@ -7,6 +7,7 @@ import os
 import pod_manifests as manifests
 import pytest
 from flavors import Flavor
+from systemd_pod import changed_stage1, pods, run
 
 from support import aci, driver
 
@@ -86,16 +87,15 @@ def test_paths_that_systemd_does_not_take_are_refused(
 
 
 @pytest.mark.promise("P9")
-def test_a_unit_that_systemd_cannot_read_ends_the_pod(rkt: driver.Rkt, box: str) -> None:
+def test_a_unit_that_systemd_cannot_read_ends_the_pod(
+    rkt: driver.Rkt, box: str, tmp_path: os.PathLike[str]
+) -> None:
     """Whatever a unit may still hold that systemd refuses: the pod fails, it does not wait for ever."""
-    words = ("--insecure-options=image", "prepare", "--quiet", "--no-overlay")
-    uuid = rkt.ok(*words, box, "--exec=/bin/sleep", "--", "1000").out.strip()
-    unit = os.path.join(rkt.dir, "pods/prepared", uuid, "stage1/rootfs/rkt/units/systemd-journald.service")
-    with open(unit) as file:
-        text = file.read()
-    assert "\nExecStart=/" in text
-    with open(unit, "w") as file:
-        file.write(text.replace("\nExecStart=/", "\nExecStart=no/where"))
-    result = rkt("run-prepared", "--net=none", uuid)
+    units, begin = "rkt/stage1/systemd/units.py", '("ExecStart", "{} --block-signal=TERM'
+    stage1 = changed_stage1(
+        os.fspath(tmp_path), units, begin.format("/usr/bin/env"), begin.format("no/where")
+    )
+    result = run(rkt, f"--stage1-path={stage1}", box, "--exec=/bin/sleep", "--", "1000")
     assert result.code not in (0, None), result
+    (uuid,) = pods(rkt)
     assert rkt.ok("status", uuid).out.startswith("state=exited\n")

@@ -10,15 +10,12 @@ import json
 import os
 import re
 import select
-import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pod_manifests as manifests
 import pytest
-from systemd_pod import Running, leftovers, lines, pods, run, shell, statuses
+from systemd_pod import Running, changed_stage1, leftovers, lines, pods, run, shell, statuses
 
 from support import aci, driver
 from support.waiting import PATIENCE, until
@@ -27,21 +24,9 @@ from support.waiting import PATIENCE, until
 @pytest.fixture(scope="module")
 def older(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A stage1 image whose code finds every systemd too old to tell a unit how another has ended."""
-    source = os.path.join(tmp_path_factory.mktemp("older"), "src")
-    shutil.copytree(os.path.join(driver.ROOT, "src"), source, ignore=shutil.ignore_patterns("__pycache__"))
-    path = os.path.join(source, "rkt/stage1/systemd/release.py")
-    with open(path) as file:
-        text = file.read()
-    assert "\nMONITOR = 251\n" in text
-    with open(path, "w") as file:
-        file.write(text.replace("\nMONITOR = 251\n", "\nMONITOR = 100_000\n"))
-    image = os.path.join(source, "older.aci")
-    subprocess.run(
-        [sys.executable, "-m", "rkt.stage1.build", "--flavor=host", f"--output={image}"],
-        env={"PYTHONPATH": source, "PATH": os.environ["PATH"]},
-        check=True,
-    )
-    return image
+    directory = os.fspath(tmp_path_factory.mktemp("older"))
+    release = "rkt/stage1/systemd/release.py"
+    return changed_stage1(directory, release, "\nMONITOR = 251\n", "\nMONITOR = 100_000\n")
 
 
 @pytest.fixture(autouse=True, params=["monitored", "older"])
