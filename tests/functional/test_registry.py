@@ -267,6 +267,9 @@ class TestVerification:
     def test_digest_is_enough(self, rkt: Rkt, registry: Registry, layout: oci.Layout) -> None:
         digest = layout.image("v1", [images.small_layer()])["digest"]
         registry.push(f"oci:{layout.path}:v1", "team/pinned:v1")
+        refused = rkt("fetch", f"docker://{registry.host}/team/pinned@{digest}").err.splitlines()
+        assert refused[0].endswith(f"/manifests/{digest}: the server does not speak TLS")
+        assert refused[1:] == ["fetch: http can be allowed with --insecure-options=http"]
         rkt.ok("--insecure-options=http", "fetch", f"docker://{registry.host}/team/pinned@{digest}")
         assert rkt.ok("image", "list", "--no-legend", "--fields=verified").out == "digest\n"
 

@@ -52,6 +52,8 @@ _TRY_AGAIN = (429, 502, 503, 504)
 _PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
 _PRIVATE = ("authorization", "cookie")
+_NO_TLS = "the server does not speak TLS"
+_PLAIN_HTTP = "http can be allowed with --insecure-options=http"
 
 
 class HttpError(RktError):
@@ -282,7 +284,7 @@ class Client:
         if not secure and not plain and not self._access.plain(parts.netloc):
             raise HttpError(
                 f"refusing to use {shown(url)}: http is not allowed",
-                hint="http can be allowed with --insecure-options=http",
+                hint=_PLAIN_HTTP,
             )
         sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
         if secure:
@@ -342,7 +344,9 @@ class Client:
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             kind = TransferError if _is_passing(error) else HttpError
             way = f" (through the proxy {manager.proxy.host})" if manager.proxy else ""
-            raise kind(f"cannot get {shown(url)}: {_reason(error)}{way}") from None
+            reason = _reason(error)
+            hint = _PLAIN_HTTP if reason == _NO_TLS else ""
+            raise kind(f"cannot get {shown(url)}: {reason}{way}", hint) from None
 
 
 def split(url: str) -> SplitResult:
@@ -422,6 +426,8 @@ def _reason(error: BaseException) -> str:
     for one in reversed(_causes(error)):
         if isinstance(one, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted ({one.verify_message})"
+        if isinstance(one, ssl.SSLError) and one.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
+            return _NO_TLS
         if isinstance(one, ssl.SSLError):
             return f"TLS failed ({one.reason or one})"
         if isinstance(one, socket.gaierror):
