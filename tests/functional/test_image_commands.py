@@ -144,6 +144,9 @@ class TestFetch:
                 while True:
                     file.write(bytes(4096))
             rkt.ok("image", "export", "example.com/small", os.path.join(images, "exported.aci"))
+            inside = os.path.join(rkt.dir, "exported.aci")
+            result = rkt("image", "export", "example.com/small", inside)
+            assert (result.code, result.err) == (254, f"export: write {inside}: no space left on device\n")
             layout = oci.Layout(os.path.join(images, "layout"))
             layout.image("v1", [oci.Layer(oci.tar([oci.file("f", os.urandom(100_000))]))])
             result = rkt(INSECURE, "fetch", f"oci:{layout.path}:v1")

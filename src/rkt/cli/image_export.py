@@ -83,6 +83,7 @@ def _write_into(path: str, write: Writer) -> None:
 def _replace(path: str, write: Writer, *, overwrite: bool) -> None:
     """The file appears when it is complete; a failure leaves nothing."""
     from rkt.linux import paths
+    from rkt.linux.failure import named
 
     directory, name = os.path.split(os.path.realpath(path) if overwrite else path)
     temporary = os.path.join(directory, f".{name}.{os.urandom(6).hex()}.new")
@@ -94,6 +95,8 @@ def _replace(path: str, write: Writer, *, overwrite: bool) -> None:
     try:
         try:
             write(fd)
+        except OSError as error:
+            raise error if error.filename else named(error, "write", path) from None
         finally:
             os.close(fd)
         if overwrite:

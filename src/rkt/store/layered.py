@@ -9,6 +9,7 @@ import os
 
 from rkt.errors import RktError
 from rkt.linux import files
+from rkt.linux.failure import named
 from rkt.store import filesystem, hashing, merge
 from rkt.store import recipe as recipes
 from rkt.store.pipe import CHUNK
@@ -144,13 +145,21 @@ def open_blob(places: Directories, key: str) -> FileIO | None:
         raise
 
 
+def _write_to(directory: str, fd: int, data: bytes) -> None:
+    """To a file without a name in a directory, which an error names."""
+    try:
+        files.write_all(fd, data)
+    except OSError as error:
+        raise named(error, "write to", directory) from None
+
+
 def _write(places: Directories, key: str, recipe: Recipe, fd: int) -> None:
     hasher = hashing.Hasher()
     try:
         with open_image(places, recipe) as image, image.archive() as archive:
             while data := archive.read(CHUNK):
                 hasher.update(data)
-                files.write_all(fd, data)
+                _write_to(places.temporary, fd, data)
         found = hasher.key()
     finally:
         hasher.close()
