@@ -77,7 +77,7 @@ def layout(around: Surroundings, *layers: oci.Layer, config: dict[str, object] |
 
 
 def rendered(around: Surroundings, key: str) -> str:
-    target = os.path.join(around.rkt.dir, "rendered")
+    target = os.path.join(around.output, "rendered")
     around.confined("image", "render", "--rootfs-only", "--overwrite", key, target)
     return target
 
@@ -139,7 +139,7 @@ class TestLinks:
             member("rootfs/link/etc/escaped", data=b"x"),
         )
         key = around.confined(INSECURE, "fetch", "--full", write(around, data)).out.strip()
-        around.confined("image", "extract", "--overwrite", key, os.path.join(around.rkt.dir, "extracted"))
+        around.confined("image", "extract", "--overwrite", key, os.path.join(around.output, "extracted"))
         assert not os.path.exists("/etc/escaped")
 
     @pytest.mark.attack(2)

@@ -22,6 +22,9 @@ class Surroundings:
     def __init__(self, rkt: Rkt) -> None:
         self.rkt = rkt
         self.canaries = os.path.join(rkt.base, "canaries")
+        # Where images may be written to: not into the data directory.
+        self.output = os.path.join(rkt.base, "output")
+        os.mkdir(self.output)
         os.makedirs(os.path.join(self.canaries, "directory"))
         for name in ("file", "directory/inner"):
             with open(os.path.join(self.canaries, name), "w") as file:
