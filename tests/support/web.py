@@ -303,4 +303,12 @@ def _certificate(
         named("tests"), named(name), key.public_key(), x509.random_serial_number()
     )
     builder = builder.not_valid_before(now - day).not_valid_after(now + day)
-    return builder.add_extension(extension, critical=False).sign(issuer, hashes.SHA256())
+    # By the identifiers the right one is found among authorities of the same name.
+    extensions = (
+        extension,
+        x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key()),
+    )
+    for entry in extensions:
+        builder = builder.add_extension(entry, critical=False)
+    return builder.sign(issuer, hashes.SHA256())
