@@ -1,6 +1,6 @@
 """Many pods with networks and ports, collected meanwhile: the machine is as before.
 
-A hundred, or as many as ``RKT_SOAK`` says.
+Two hundred, or as many as ``RKT_SOAK`` says.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from network_site import Site, stage1_host  # noqa: F401
 from support import aci
 from support.driver import Rkt
 
-PODS = int(os.environ.get("RKT_SOAK", "100"))
+PODS = int(os.environ.get("RKT_SOAK", "200"))
 AT_ONCE = 4
 DUAL = {
     "cniVersion": "1.0.0",
