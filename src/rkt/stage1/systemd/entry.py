@@ -53,12 +53,19 @@ class Entry:
         self.before = cgroup.own()
         self.path, self.places = cgroups.of_caller(machine.name(self.uuid))
 
-    def enter_cgroup(self) -> None:
-        """Move this process into the pod's cgroup, made now, if no scope is to be made for the pod."""
-        self.host.ask(machine.name(self.uuid))
-        if not self.host.scope:
+    def make_cgroup(self) -> None:
+        """Make the pod's cgroup where nobody is to be asked first."""
+        if not self.host.asks:
             cgroups.make(self.directory, self.places)
-            cgroups.enter(self.places)
+
+    def enter_cgroup(self) -> None:
+        """Move this process into the pod's cgroup, if no scope is to be made for the pod."""
+        if self.host.asks:
+            self.host.ask(machine.name(self.uuid))
+            if self.host.scope:
+                return
+            cgroups.make(self.directory, self.places)
+        cgroups.enter(self.places)
 
     def undo(self) -> None:
         from rkt.linux import namespaces

@@ -15,12 +15,13 @@ from rkt.stage1.systemd import cgroups, machine
 class Host:
     """What matters of the machine: ``systemd`` booted it, ``machined`` is to register the pod, ``unit`` is
     the cgroup of the unit rkt was started in ("" for none that could keep the pod), ``scope``: systemd is to
-    make one for the pod.  ``notes`` are for the user."""
+    make one for the pod, ``asks``: one of them has to be asked.  ``notes`` are for the user."""
 
-    __slots__ = ("machined", "notes", "scope", "systemd", "unit")
+    __slots__ = ("asks", "machined", "notes", "scope", "systemd", "unit")
 
     def __init__(self, *, systemd: bool, machined: bool, unit: str, scope: bool) -> None:
         self.systemd, self.machined, self.unit, self.scope = systemd, machined, unit, scope
+        self.asks = machined or scope
         self.notes: list[str] = []
 
     def ask(self, name: str) -> None:

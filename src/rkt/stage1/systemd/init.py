@@ -86,7 +86,8 @@ def run(entry: Entry) -> None:
         # What is started before the supervisor is not to hold sockets that systemd passed.
         listening.set_inheritable(listening.descriptors(os.environ), False)
     try:
-        # Programs that set up a network stay outside of the pod's cgroup.
+        entry.make_cgroup()
+        # Programs that set up a network stay outside of it.
         sys.setswitchinterval(_SWITCH_SECONDS)
         with Background(entry.enter_cgroup) as entered:
             if selection.kind(entry.networks) == selection.NONE:
