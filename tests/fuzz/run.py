@@ -40,9 +40,13 @@ def main(arguments: list[str]) -> int:
         target = TARGETS[words[0]]
         with tempfile.TemporaryDirectory(prefix="rkt-fuzz-") as scratch:
             argv = [sys.argv[0], *_settings(target, options, scratch)]
-            atheris.Setup(argv, target)
-            atheris.Fuzz()
-    return 0
+            child = os.fork()
+            if not child:
+                atheris.Setup(argv, target)
+                atheris.Fuzz()  # ends the process by itself
+                os._exit(0)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return code if code >= 0 else 128 - code
 
 
 def _settings(target: object, options: dict[str, str], scratch: str) -> list[str]:
