@@ -129,6 +129,33 @@ def test_handlers_and_other_programs_belong_to_the_app(rkt: Rkt, tmp_path: objec
     ]
 
 
+def test_following_a_pod_whose_journal_has_no_entry_yet(rkt: Rkt, box: str) -> None:
+    """As when its journald has just made the file, or is about to."""
+    script = "echo early; while [ ! -e /go ]; do sleep 0.1; done; echo late; sleep 1000"
+    with Running(rkt, box, "--exec=/bin/sh", "--", "-c", script) as pod:
+        until(lambda: said(rkt.ok("logs", pod.uuid)) == ["box: early"])
+        root = f"{pod.directory}/stage1/rootfs"
+        file = f"{root}/var/log/journal/{pod.uuid.replace('-', '')}/system.journal"
+        os.rename(file, f"{root}/away")
+        follower = rkt.start("logs", "--follow", pod.uuid)
+        until(lambda: follower.poll() is not None or any(map(sleeps, processes.below(follower.pid))))
+        os.rename(f"{root}/away", file)
+        open(f"{root}/opt/stage2/box/rootfs/go", "w").close()
+        assert follower.stdout is not None
+        found = [follower.stdout.readline(), follower.stdout.readline()]
+        assert [line.rpartition(" ")[2] for line in found] == ["early\n", "late\n"]
+        follower.terminate()
+        follower.communicate(timeout=PATIENCE)
+
+
+def sleeps(pid: int) -> bool:
+    """Whether a process is journalctl that waits for more."""
+    if not processes.command(pid).startswith("journalctl "):
+        return False
+    with open(f"/proc/{pid}/wchan") as file:
+        return "poll" in file.read()
+
+
 def test_running_pod_and_following_it(rkt: Rkt, box: str) -> None:
     wait = "while [ ! -e /%s ]; do sleep 0.1; done"
     script = f"echo early; {wait % 'go'}; echo late; {wait % 'end'}; echo last"

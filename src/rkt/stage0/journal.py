@@ -272,7 +272,8 @@ class _Reader:
         words = ["journalctl", "--no-pager", "--quiet", f"--directory=/proc/self/fd/{directory}"]
         words += ["--output=export", f"--output-fields={_FIELDS}"]
         if follow is not None:
-            words.append("--follow")
+            # Without --merge it looks for the first entry of this boot, and ends when there is none yet.
+            words += ["--follow", "--merge"]
         if after:
             words.append(f"--after-cursor={after}")
         elif request.since:
