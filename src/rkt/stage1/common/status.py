@@ -13,8 +13,10 @@ from rkt.errors import RktError
 from rkt.linux import files
 
 _PID_LIMIT = 1 << 22
-_START_SECONDS = 10.0
-_POLL_SECONDS = 0.005
+START_SECONDS = 10.0
+"""How long whoever needs a pod to have started waits for that."""
+
+POLL_SECONDS = 0.005
 
 
 def write(directory: str, name: str, text: str, *, mode: int = 0o644) -> None:
@@ -55,15 +57,15 @@ def read_pid(directory: str, name: str) -> int | None:
 
 
 def await_pid(directory: str, name: str) -> int | None:
-    """The same of a pod that may be starting: the number is waited for, for 10 seconds.
+    """The same of a pod that may be starting: the number is waited for, for ``START_SECONDS``.
 
     None when the pod has ended, RktError when it takes longer.
     """
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = time.monotonic() + START_SECONDS
     while (pid := read_pid(directory, name)) is None and is_running(directory):
         if time.monotonic() > deadline:
             raise RktError(f"the pod has not started yet: there is no file {name}")
-        time.sleep(_POLL_SECONDS)
+        time.sleep(POLL_SECONDS)
     return pid
 
 

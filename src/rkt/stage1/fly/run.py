@@ -14,7 +14,7 @@ from rkt.errors import RktError, one_line, tree
 from rkt.linux import files, process
 from rkt.stage1.common import discard, environment, flags, interrupt, mounts, outcome, streams
 from rkt.stage1.common import pod as pods
-from rkt.stage1.common.messages import say
+from rkt.stage1.common.messages import note
 from rkt.stage1.common.relaxed import Relaxed
 from rkt.stage1.fly import application, launch, supervisor
 from rkt.stage1.fly import root as roots
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
         interrupt.admit_signals()
         return _run(flags.run_flags(argv[1:], without=_UNKNOWN), strict=strict)
     except (RktError, OSError) as exc:
-        _complain("\n".join(tree(exc)) if debug else one_line(exc))
+        note("\n".join(tree(exc)) if debug else one_line(exc))
         code = FAILED
     except KeyboardInterrupt:
         pass
@@ -47,12 +47,8 @@ def main(argv: list[str]) -> int:
         try:
             discard.discard(directory)
         except (RktError, OSError) as exc:
-            _complain(f"error removing the pod that could not be started: {one_line(exc)}")
+            note(f"error removing the pod that could not be started: {one_line(exc)}")
     return code
-
-
-def _complain(text: str) -> None:
-    say(f"stage1: {text}")
 
 
 def _run(given: flags.RunFlags, *, strict: bool) -> int:
@@ -71,10 +67,10 @@ def _run(given: flags.RunFlags, *, strict: bool) -> int:
     application_.silenced = streams.silenced(app, interactive=given.interactive)
     outcomes.check()
     for line in outcomes.warnings():
-        _complain(f"warning: {line}")
+        note(f"warning: {line}")
     if given.debug:
         for line in (*plan.describe(), application_.confinement.describe(), *outcomes.lines()):
-            _complain(line)
+            note(line)
     _write(pod, f"rkt/env/{app.name}", environment.encode(list(application_.environment.items())))
     _write(pod, "rkt/fly", _restrictions(given))
     wait_status = _start_and_wait(pod, app, plan, application_, interactive=given.interactive)

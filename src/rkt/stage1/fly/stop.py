@@ -14,8 +14,6 @@ from rkt.stage1.common import flags, status
 
 _SIGKILL = 9
 _SIGTERM = 15
-_START_SECONDS = 10.0
-_POLL_SECONDS = 0.005
 
 
 def main(argv: list[str]) -> int:
@@ -37,7 +35,7 @@ def stop(directory: str, uuid: str, *, force: bool) -> None:
     The group is only signalled while the pod's lock is held: afterwards its number may be another's.  A
     program that has just been started has no group yet, and between two programs there is none.
     """
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = time.monotonic() + status.START_SECONDS
     while (group := status.await_pid(directory, "pgid")) is not None and status.is_running(directory):
         if group == os.getpgrp():
             raise RktError(f"pod {uuid}: {group} is the process group of this program")
@@ -47,4 +45,4 @@ def stop(directory: str, uuid: str, *, force: bool) -> None:
         except ProcessLookupError:
             if time.monotonic() > deadline:
                 raise RktError(f"pod {uuid} has no process {group}") from None
-        time.sleep(_POLL_SECONDS)
+        time.sleep(status.POLL_SECONDS)

@@ -19,8 +19,6 @@ from rkt.stage1.common import status
 _SIGTERM = 15
 _SIGKILL = 9
 _SIGHALT = 37  # supervisor.HALT; to import that would take longer than all the rest
-_START_SECONDS = 10.0
-_POLL_SECONDS = 0.005
 
 
 def main(argv: list[str]) -> int:
@@ -63,9 +61,9 @@ def _await_system(supervisor: int, fd: int) -> None:
 
     ``fd`` is the pidfd of the supervisor: with it the pod is gone.
     """
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = time.monotonic() + status.START_SECONDS
     while not any(process.blocks(pid, _SIGHALT) for pid in process.children(supervisor)):
-        if process.wait(fd, _POLL_SECONDS) or time.monotonic() > deadline:
+        if process.wait(fd, status.POLL_SECONDS) or time.monotonic() > deadline:
             return
 
 
